@@ -1,0 +1,79 @@
+"""The contract: what a detector is. Pydantic and standard library only, so that a hundred load without torch."""
+
+import re
+from typing import Literal, Self
+
+from pydantic import model_validator
+
+from training.fit_config import FitConfig
+from training.policy import Contract, Promise
+
+
+class Gate(Contract):
+    """What a candidate must show before it can be sealed.
+
+    `min_average_precision` bounds the macro mean over labels that have at least `min_positives` positive test rows;
+    `max_regression` is how far the lower end of the paired interval against the champion may lie below zero.
+    """
+
+    min_average_precision: float = 0.5
+    max_regression: float = 0.02
+    min_positives: int = 20
+
+
+class Ratio(Contract):
+    """A derived number: `numerator / (denominator + 1)`, null where either is null; a ratio to own history."""
+
+    name: str
+    numerator: str
+    denominator: str
+
+
+class Retrain(Contract):
+    """When a detector is trained again without being asked."""
+
+    cron: str | None = None
+    min_new_labels: int = 500
+
+
+class DetectorSpec(Contract):
+    """Everything that tells one detector from another; sealed into each release."""
+
+    name: str
+    description: str
+    owners: list[str]
+    policy: str
+    promises: dict[str, Promise] = {}
+    events: Literal["requests", "payments", "accounts"]
+    labels: list[str]
+    feature_service: str
+    text: str | None = None
+    numbers: list[str] = []
+    categories: list[str] = []
+    ratios: list[Ratio] = []
+    slices: list[str] = []
+    gate: Gate = Gate()
+    retrain: Retrain = Retrain()
+    fit: FitConfig = FitConfig()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if not re.fullmatch(r"[a-z][a-z0-9_]{1,40}", self.name):
+            raise ValueError(f"detector.name is {self.name!r}; it must match [a-z][a-z0-9_]{{1,40}}")
+        if not self.labels or len(set(self.labels)) != len(self.labels):
+            raise ValueError(f"detector.labels is {self.labels}; it must name each label once and at least one")
+        if unknown := set(self.promises) - set(self.labels):
+            raise ValueError(f"detector.promises has {sorted(unknown)}, not in detector.labels {self.labels}")
+        if self.fit.network == "ngram" and self.text is None:
+            raise ValueError("detector.text is not set; network 'ngram' needs the name of a text column")
+        if self.fit.network == "behaviour" and not (self.numbers or self.categories):
+            raise ValueError("detector.numbers and detector.categories are empty; network 'behaviour' needs columns")
+        known = {*self.numbers, "amount"}
+        for ratio in self.ratios:
+            if unknown := {ratio.numerator, ratio.denominator} - known:
+                raise ValueError(f"detector.ratios {ratio.name!r} names {sorted(unknown)}, not in detector.numbers")
+        return self
+
+    def promise(self, label: str) -> Promise:
+        """What is promised about a label; the default promise where the detector names none."""
+        return self.promises.get(label, Promise())

@@ -1,0 +1,65 @@
+"""Everything that changes the weights of a detector, and nothing else."""
+
+from typing import Literal, Self
+
+from pydantic import model_validator
+
+from training.policy import Contract
+
+_AT_LEAST_ONE = (
+    "max_epochs",
+    "global_batch_size",
+    "devices",
+    "num_nodes",
+    "num_buckets",
+    "embedding_size",
+    "hidden_size",
+)
+
+
+class FitConfig(Contract):
+    """How a detector is trained; the batch is global, so that a step sees the same rows on any number of devices."""
+
+    network: Literal["ngram", "behaviour"] = "behaviour"
+    max_epochs: int = 8
+    global_batch_size: int = 512
+    learning_rate: float = 2e-3
+    weight_decay: float = 3e-4
+    hidden_size: int = 192
+    dropout: float = 0.15
+    num_buckets: int = 1 << 18
+    embedding_size: int = 32
+    negative_share: float = 1.0
+    patience: int = 3
+    seed: int = 7
+    devices: int = 1
+    num_nodes: int = 1
+    precision: Literal["32-true", "bf16-mixed"] = "32-true"
+
+    @model_validator(mode="after")
+    def _bounds(self) -> Self:
+        for field in _AT_LEAST_ONE:
+            if getattr(self, field) < 1:
+                raise ValueError(f"fit.{field} is {getattr(self, field)}; it must be at least 1")
+        if not 0 < self.negative_share <= 1:
+            raise ValueError(f"fit.negative_share is {self.negative_share}; it must lie in (0, 1]")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"fit.dropout is {self.dropout}; it must lie in [0, 1)")
+        if self.num_buckets & (self.num_buckets - 1):
+            raise ValueError(f"fit.num_buckets is {self.num_buckets}; it must be a power of two")
+        return self
+
+    @property
+    def world_size(self) -> int:
+        """Processes that train together, over all nodes."""
+        return self.devices * self.num_nodes
+
+    @property
+    def batch_size(self) -> int:
+        """Rows per device, so that a step sees the same batch on any number of devices."""
+        rows, rest = divmod(self.global_batch_size, self.world_size)
+        if rest:
+            raise ValueError(
+                f"fit.global_batch_size {self.global_batch_size} does not divide over {self.world_size} devices"
+            )
+        return rows
