@@ -45,10 +45,10 @@ fmt: setup ## format and fix
 	@$(VENV)/bin/ruff format . && $(VENV)/bin/ruff check --fix .
 
 bench: setup ## every benchmark
-	@for bench in tests/bench/bench_*.py; do $(PY) "$$bench" || exit 1; done
+	@for bench in tests/bench/bench_*.py; do $(PY) -m "tests.bench.$$(basename $$bench .py)" || exit 1; done
 
 bench-%: setup ## one benchmark: make bench-features
-	@$(PY) tests/bench/bench_$*.py
+	@$(PY) -m tests.bench.bench_$*
 
 lock: setup ## resolve the pins anew
 	@$(PY) -m uv pip compile --quiet --python-version 3.11 $(FIND_LINKS) --all-extras --no-header --no-annotate --no-emit-find-links \
