@@ -1,0 +1,166 @@
+"""Files of an arriving batch: how they are read for inspection, and how they move without a reader seeing half of one."""
+
+import os
+import shutil
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import date, timedelta
+from pathlib import Path
+
+import duckdb
+import pyarrow.parquet as pq
+
+from feature_repo.lake import Lake
+from feature_repo.tables import TABLES
+
+_DAYS_OF_USUAL_VOLUME = 7
+# Below these the usual number of rows is not known well enough to call a day unusual.
+_MIN_DAYS, _MIN_ROWS = 3, 100
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What had arrived for one day of one table at the moment of looking; later arrivals are another batch."""
+
+    table: str
+    day: date
+    stamps: Mapping[Path, tuple[int, int]]  # inode and modification time of each file
+
+    @property
+    def files(self) -> list[Path]:
+        """The Parquet files, in order."""
+        return sorted(self.stamps)
+
+    @property
+    def num_rows(self) -> int:
+        """Rows by the files' own footers; an unreadable file has none."""
+        return sum(pq.read_metadata(file).num_rows for file in self.files if is_readable(file))
+
+
+def arrived(lake: Lake, table: str, day: date) -> bool:
+    """Whether files wait in the inbox."""
+    return any(lake.folder("inbox", table, day).glob("*.parquet"))
+
+
+def read(lake: Lake, table: str, day: date) -> Batch:
+    """Fix what lies in the inbox now."""
+    return Batch(table, day, {file: _stamp(file) for file in lake.folder("inbox", table, day).glob("*.parquet")})
+
+
+def num_rows(lake: Lake, table: str, day: date) -> int:
+    """Rows of a day that were accepted so far."""
+    return sum(pq.read_metadata(file).num_rows for file in lake.folder("events", table, day).glob("*.parquet"))
+
+
+def in_quarantine(lake: Lake, table: str, day: date) -> list[str]:
+    """Names of refused files of a day that no accepted batch has replaced."""
+    return [file.name for file in lake.folder("quarantine", table, day).glob("*.parquet")]
+
+
+def is_readable(file: Path) -> bool:
+    """Whether a file is Parquet at all."""
+    with file.open("rb") as stream:
+        if stream.read(4) != b"PAR1":
+            return False
+        stream.seek(-4, os.SEEK_END)
+        return stream.read(4) == b"PAR1"
+
+
+def lay_columns(connection: duckdb.DuckDBPyConnection, batches: Iterable[Batch]) -> None:
+    """Create the table `columns`: one row per file and column of the batches."""
+    connection.execute('CREATE TABLE columns (file VARCHAR, name VARCHAR, type VARCHAR, declaration VARCHAR)')
+    for batch in batches:
+        for file in batch.files:
+            described = connection.execute(f"DESCRIBE SELECT * FROM {_parquet([file], is_partitioned=False)}").fetchall()
+            rows = [(f"{batch.day}/{file.name}", name, type_, f"{name} {type_}") for name, type_, *_ in described]
+            connection.executemany("INSERT INTO columns VALUES (?, ?, ?, ?)", rows)
+
+
+def lay_rows(connection: duckdb.DuckDBPyConnection, lake: Lake, batches: list[Batch]) -> None:
+    """Create the views `batch` (columns of the contract and those derived from them) and `volumes` (rows per day)."""
+    table = TABLES[batches[0].table]
+    arriving = [file for batch in batches for file in batch.files]
+    kept = _kept(lake, batches)
+    derived = [f"regexp_matches({n}, '{c.pattern}') AS {n}_matches" for n, c in table.columns.items() if c.pattern]
+    derived.append("event_us - epoch_us(CAST(day AS TIMESTAMP)) AS us_after_midnight")
+    if table.name != "labels":
+        ids = f"SELECT event_id FROM {_parquet(kept)}" if kept else "SELECT NULL AS event_id WHERE false"  # noqa: S608
+        derived.append(f"NOT EXISTS (SELECT 1 FROM ({ids}) AS known WHERE known.event_id = b.event_id) AS event_id_is_new")
+    columns = ", ".join([*table.columns, *derived])
+    connection.execute(f"CREATE VIEW batch AS SELECT {columns} FROM {_parquet(arriving)} AS b")  # noqa: S608
+    first, last = min(b.day for b in batches), max(b.day for b in batches)
+    connection.execute(f"""
+        CREATE VIEW volumes AS
+        WITH days AS (
+          SELECT CAST(day AS DATE) AS day, count(*) AS num_rows
+          FROM {_parquet(_recent(kept, first) + arriving)} GROUP BY ALL
+        ), usual AS (
+          SELECT *, median(num_rows) OVER before AS usual, count(*) OVER before AS num_days
+          FROM days WINDOW before AS (ORDER BY day ROWS BETWEEN {_DAYS_OF_USUAL_VOLUME} PRECEDING AND 1 PRECEDING)
+        )
+        SELECT day, num_rows, usual,
+               CASE WHEN num_days >= {_MIN_DAYS} AND usual >= {_MIN_ROWS} THEN num_rows / usual END AS times_usual
+        FROM usual WHERE day BETWEEN '{first}' AND '{last}'
+    """)  # noqa: S608
+
+
+def accept(lake: Lake, batch: Batch) -> None:
+    """Move a batch from the inbox to the events; a day seen for the first time appears in one rename.
+
+    Killed in between, the files are still in the inbox, and the next run does it again with the same result.
+    """
+    _require_unchanged(batch)
+    target = lake.folder("events", batch.table, batch.day)
+    staging = target.with_name(f".accepting-{batch.day}")
+    shutil.rmtree(staging, ignore_errors=True)
+    staging.mkdir(parents=True)
+    for file in batch.files:
+        (staging / file.name).hardlink_to(file)
+    if target.exists():
+        for file in staging.iterdir():
+            file.replace(target / file.name)
+        staging.rmdir()
+    else:
+        staging.rename(target)
+    for file in batch.files:
+        file.unlink()
+        (lake.folder("quarantine", batch.table, batch.day) / file.name).unlink(missing_ok=True)
+
+
+def quarantine(lake: Lake, batch: Batch, reports: Mapping[str, str]) -> None:
+    """Move a whole batch out of the way, its reports first."""
+    _require_unchanged(batch)
+    target = lake.folder("quarantine", batch.table, batch.day)
+    target.mkdir(parents=True, exist_ok=True)
+    for name, text in reports.items():
+        (target / name).write_text(text, encoding="utf-8")
+    for file in batch.files:
+        file.replace(target / file.name)
+
+
+def _stamp(file: Path) -> tuple[int, int]:
+    status = file.stat()
+    return status.st_ino, status.st_mtime_ns
+
+
+def _require_unchanged(batch: Batch) -> None:
+    for file, stamp in batch.stamps.items():
+        if not file.exists() or _stamp(file) != stamp:
+            raise RuntimeError(f"{batch.table} of {batch.day}: {file.name} was replaced while it was validated; run again")
+
+
+def _kept(lake: Lake, batches: list[Batch]) -> list[Path]:
+    """Accepted files that stay when the batches are accepted; a file of the same name is replaced."""
+    table = batches[0].table
+    replaced = {lake.folder("events", table, batch.day) / file.name for batch in batches for file in batch.files}
+    return sorted(set(lake.folder("events", table).glob("day=*/*.parquet")) - replaced)
+
+
+def _recent(files: list[Path], first: date) -> list[Path]:
+    since = f"day={first - timedelta(days=2 * _DAYS_OF_USUAL_VOLUME)}"
+    return [file for file in files if file.parent.name >= since]
+
+
+def _parquet(files: list[Path], *, is_partitioned: bool = True) -> str:
+    names = ", ".join(f"'{file}'" for file in files)
+    return f"read_parquet([{names}], hive_partitioning = {is_partitioned}, union_by_name = true)"

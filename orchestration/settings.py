@@ -1,0 +1,91 @@
+"""Where things are: one frozen value, read from the environment where a process starts and nowhere else."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Literal, Self
+
+from feature_repo.lake import Lake
+
+Profile = Literal["embedded", "team"]
+DEFS = Path(__file__).parent / "defs"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The one place that knows the names of the environment variables; every path lies below `home`."""
+
+    home: Path
+    profile: Profile = "embedded"
+    mlflow_uri: str = ""  # empty: SQLite below home
+    webhook_url: str = ""  # empty: failed runs notify nobody
+    first_day: date = date(2018, 1, 1)  # the first partition; the handbook's payments start on 2018-04-01
+    memory_limit: str = "4GB"
+    defs: Path = DEFS
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Self:
+        """Read MEWS_* and MLFLOW_TRACKING_URI; what is not set has the value of one laptop."""
+        profile = environment.get("MEWS_PROFILE", "embedded")
+        if profile not in ("embedded", "team"):
+            raise ValueError(f"MEWS_PROFILE is {profile!r}; it must be 'embedded' or 'team'")
+        return cls(
+            home=Path(environment.get("MEWS_HOME", ".mews")).absolute(),
+            profile=profile,
+            mlflow_uri=environment.get("MLFLOW_TRACKING_URI", ""),
+            webhook_url=environment.get("MEWS_WEBHOOK_URL", ""),
+            first_day=date.fromisoformat(environment.get("MEWS_FIRST_DAY", "2018-01-01")),
+            memory_limit=environment.get("MEWS_MEMORY_LIMIT", "4GB"),
+        )
+
+    @property
+    def lake(self) -> Lake:
+        """The lake of this home."""
+        return Lake(self.home / "lake", memory_limit=self.memory_limit)
+
+    @property
+    def tracking_uri(self) -> str:
+        """Where MLflow keeps runs and versions."""
+        return self.mlflow_uri or f"sqlite:///{self.home / 'mlflow.db'}"
+
+    @property
+    def dagster_home(self) -> Path:
+        """Dagster's own storage and configuration."""
+        return self.home / "dagster"
+
+    @property
+    def training_sets(self) -> Path:
+        """Training sets by detector and id."""
+        return self.home / "training_sets"
+
+    @property
+    def runs(self) -> Path:
+        """Run folders of training by detector and run id."""
+        return self.home / "runs"
+
+    @property
+    def releases(self) -> Path:
+        """Sealed release bundles by detector and digest."""
+        return self.home / "releases"
+
+    @property
+    def policies(self) -> Path:
+        """Sealed policy bundles by name and digest."""
+        return self.home / "policies"
+
+    @property
+    def ledger(self) -> Path:
+        """The append-only record of what was sealed, signed and deployed."""
+        return self.home / "ledger" / "ledger.jsonl"
+
+    @property
+    def people(self) -> Path:
+        """Who may sign as what."""
+        return self.home / "people.yaml"
+
+    @property
+    def decisions(self) -> Path:
+        """Segments of the decision log."""
+        return self.home / "decisions"

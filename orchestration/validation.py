@@ -1,0 +1,137 @@
+"""Decides about arriving batches: a good one moves from the inbox to the events, a bad one whole into quarantine."""
+
+import json
+import tempfile
+from collections.abc import Collection, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, date, datetime
+from pathlib import Path
+
+import duckdb
+
+from feature_repo.lake import Lake
+from feature_repo.tables import TABLES
+from orchestration import batches, expectations
+from orchestration.batches import Batch
+from orchestration.gx_on_duckdb import Outcome, check
+
+
+@dataclass(frozen=True)
+class Report:
+    """The verdict on one day of one table."""
+
+    table: str
+    day: date
+    num_rows: int
+    outcomes: tuple[Outcome, ...]
+    is_standing: bool = False  # nothing new arrived: the verdict is that of an earlier run
+
+    @property
+    def refusals(self) -> tuple[Outcome, ...]:
+        """The expectations that did not hold."""
+        return tuple(outcome for outcome in self.outcomes if not outcome.passed)
+
+    @property
+    def passed(self) -> bool:
+        """Whether every expectation held."""
+        return not self.refusals
+
+    @property
+    def reason(self) -> str:
+        """One line that says why a batch was refused; empty for a good one."""
+        return "; ".join(f"{o.column or 'batch'}: {o.expectation} ({o.num_bad} bad)" for o in self.refusals[:3])
+
+    def to_json(self) -> str:
+        """The whole report, for machines."""
+        return json.dumps({**asdict(self), "day": self.day.isoformat(), "passed": self.passed}, indent=2)
+
+    def to_markdown(self) -> str:
+        """The report for a person: what was expected, what was found, ids of examples, never a value or a text."""
+        verdict = "accepted" if self.passed else "**refused**"
+        lines = [
+            f"# {self.table} of {self.day}: {verdict}",
+            "",
+            f"{self.num_rows:,} rows, {len(self.outcomes)} expectations, {len(self.refusals)} did not hold.",
+            "",
+            "| column | expectation | expected | bad | examples |",
+            "|---|---|---|---:|---|",
+        ]
+        for o in self.refusals or self.outcomes:
+            expected = o.expected.replace("|", "\\|")
+            lines.append(f"| {o.column or ''} | {o.expectation} | {expected} | {o.num_bad} | {', '.join(o.examples)} |")
+        return "\n".join(lines) + "\n"
+
+
+def validate_batch(lake: Lake, table: str, day: date, *, label_names: Collection[str] = ()) -> Report:
+    """Decide about one day of one table; see `validate_batches`."""
+    return validate_batches(lake, table, [day], label_names=label_names)[0]
+
+
+def validate_batches(
+    lake: Lake, table: str, days: Sequence[date], *, label_names: Collection[str] = (), now_us: int | None = None
+) -> list[Report]:
+    """Decide about several days in order, as many as possible in one pass, and move what was decided.
+
+    A pass over all days that finds something bad is split in halves until the bad days are alone. A day of which nothing
+    new arrived keeps its verdict. Raises NotEvaluated, with nothing moved, when an expectation itself fails.
+    """
+    now_us = now_us if now_us is not None else int(datetime.now(UTC).timestamp() * 1_000_000)
+    arrived = [day for day in days if batches.arrived(lake, table, day)]
+    reports = _decide(lake, [batches.read(lake, table, day) for day in arrived], label_names, now_us)
+    standing = [_standing(lake, table, day) for day in days if day not in arrived]
+    return sorted([*reports, *standing], key=lambda report: report.day)
+
+
+def _decide(lake: Lake, arrived: list[Batch], label_names: Collection[str], now_us: int) -> list[Report]:
+    if not arrived:
+        return []
+    with tempfile.TemporaryDirectory() as folder:
+        outcomes = _inspect(lake, arrived, Path(folder), label_names, now_us)
+    is_bad = not all(outcome.passed for outcome in outcomes)
+    if is_bad and len(arrived) > 1:
+        half = len(arrived) // 2
+        first = _decide(lake, arrived[:half], label_names, now_us)
+        return first + _decide(lake, arrived[half:], label_names, now_us)
+    return [_settle(lake, batch, Report(batch.table, batch.day, batch.num_rows, outcomes)) for batch in arrived]
+
+
+def _inspect(
+    lake: Lake, arrived: list[Batch], folder: Path, label_names: Collection[str], now_us: int
+) -> tuple[Outcome, ...]:
+    """Look at files first, then at columns, then at rows: each only makes sense when the one before holds."""
+    table = TABLES[arrived[0].table]
+    unreadable = [file.name for batch in arrived for file in batch.files if not batches.is_readable(file)]
+    readable = Outcome("expect_file_to_be_parquet", None, "Parquet", not unreadable, len(unreadable), tuple(unreadable))
+    if unreadable:
+        return (readable,)
+    with duckdb.connect(folder / "columns.duckdb") as connection:
+        batches.lay_columns(connection, arrived)
+    columns = check(folder / "columns.duckdb", "columns", expectations.columns_are_declared(table), id_column="file")
+    if not all(outcome.passed for outcome in columns):
+        return (readable, *columns)
+    database = folder / "rows.duckdb"
+    with duckdb.connect(database) as connection:
+        batches.lay_rows(connection, lake, arrived)
+    rows = expectations.rows_are_valid(table, now_us=now_us, label_names=label_names)
+    volume = expectations.volume_is_usual(table)
+    found = check(database, "batch", rows, id_column="event_id")
+    found += check(database, "volumes", volume, id_column="day")
+    return (readable, *columns, *found)
+
+
+def _settle(lake: Lake, batch: Batch, report: Report) -> Report:
+    """Do what the report says."""
+    if report.passed:
+        batches.accept(lake, batch)
+    else:
+        batches.quarantine(lake, batch, {"report.json": report.to_json(), "report.md": report.to_markdown()})
+    return report
+
+
+def _standing(lake: Lake, table: str, day: date) -> Report:
+    """The verdict on a day of which nothing new arrived: refused while a batch of it lies in quarantine."""
+    refused = batches.in_quarantine(lake, table, day)
+    note = Outcome(
+        "expect_no_batch_in_quarantine", None, "a corrected batch", not refused, len(refused), tuple(sorted(refused))
+    )
+    return Report(table, day, batches.num_rows(lake, table, day), (note,), is_standing=True)
