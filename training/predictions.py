@@ -1,0 +1,146 @@
+"""The stored predictions of a run, with what its training set knows about the same rows.
+
+Shapes: N rows, L labels.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from training.detector import DetectorSpec
+from training.metrics import Floats, Sample
+
+_ENTITY_COLUMNS = ("account_id", "card_id", "merchant_id", "device_id", "ip")
+_CARD_COLUMNS = ("card_id", "account_id")
+_ALWAYS_SLICED = ("source", "entity_seen")
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Scores and verdicts, row by row.
+
+    `logits` and `verdicts` are [N, L]. A verdict is 1, 0 or -1 (not known). A weight is 1 / sampling probability, and 0
+    for a row that was not drawn with a known probability (someone reported it): such rows teach, but say nothing about
+    the population.
+    """
+
+    labels: list[str]
+    event_ids: NDArray[np.object_]
+    splits: NDArray[np.object_]
+    event_us: NDArray[np.int64]
+    logits: Floats
+    verdicts: NDArray[np.int8]
+    weights: Floats
+    entities: NDArray[np.int64]
+    cards: NDArray[np.object_]
+    slices: dict[str, NDArray[np.object_]]
+
+    def of(self, split: str) -> "Predictions":
+        """The rows of one split; entities keep their numbers."""
+        rows = self.splits == split
+        arrays = {name: value[rows] for name, value in vars(self).items() if isinstance(value, np.ndarray)}
+        slices = {name: value[rows] for name, value in self.slices.items()}
+        return Predictions(labels=self.labels, slices=slices, **arrays)
+
+    def known(self, label: str) -> NDArray[np.intp]:
+        """The rows that can say something about a label in the population."""
+        return np.flatnonzero((self.verdicts[:, self.labels.index(label)] >= 0) & (self.weights > 0))
+
+    def sample(self, label: str, scores: Floats) -> Sample:
+        """Scores beside known verdicts of one label."""
+        rows, column = self.known(label), self.labels.index(label)
+        return Sample(
+            scores=scores[rows, column],
+            labels=self.verdicts[rows, column] == 1,
+            weights=self.weights[rows],
+            clusters=self.entities[rows],
+        )
+
+
+def read(run_dir: Path, spec: DetectorSpec) -> Predictions:
+    """Read RUN_DIR/predictions.parquet; a column that it lacks is looked up in RUN_DIR/training_set.parquet."""
+    table = _complete(pq.read_table(run_dir / "predictions.parquet"), run_dir / "training_set.parquet", spec)
+    return Predictions(
+        labels=spec.labels,
+        event_ids=_objects(table["event_id"]),
+        splits=_objects(table["split"]),
+        event_us=_integers(table["event_us"], null=0),
+        logits=np.column_stack([table[f"logit_{label}"].to_numpy() for label in spec.labels]).astype(np.float32),
+        verdicts=np.column_stack([_integers(table[label], null=-1) for label in spec.labels]).astype(np.int8),
+        weights=_weights(table),
+        entities=_entities(table),
+        cards=_objects(table[_first_filled(table, _CARD_COLUMNS) or "event_id"]),
+        slices={name: _slice_values(table[name]) for name in _slice_names(table, spec)},
+    )
+
+
+def _complete(table: pa.Table, training_set: Path, spec: DetectorSpec) -> pa.Table:
+    """Add the columns of the training set that evaluation reads: by event, never the text."""
+    wanted = ("event_us", "sampling_probability", *_ENTITY_COLUMNS, *_ALWAYS_SLICED, *spec.slices)
+    known = pq.read_schema(training_set).names
+    missing = [name for name in dict.fromkeys(wanted) if name in known and name not in table.column_names]
+    if not missing:
+        return table
+    facts = pq.read_table(training_set, columns=["event_id", *missing])
+    rows = pc.index_in(table["event_id"], value_set=facts["event_id"].combine_chunks())
+    if rows.null_count:
+        raise ValueError(f"predictions.parquet has {rows.null_count} event_id that training_set.parquet lacks")
+    for name in missing:
+        table = table.append_column(name, facts[name].take(rows))
+    return table
+
+
+def _weights(table: pa.Table) -> Floats:
+    if "sampling_probability" not in table.column_names:
+        return np.ones(len(table))
+    probabilities = np.nan_to_num(table["sampling_probability"].to_numpy().astype(np.float64), nan=0.0)
+    if probabilities.min(initial=0) < 0 or probabilities.max(initial=0) > 1:
+        raise ValueError(
+            f"sampling_probability spans [{probabilities.min()}, {probabilities.max()}]; it must be in [0, 1]"
+        )
+    return np.divide(1.0, probabilities, out=np.zeros(len(table)), where=probabilities > 0)
+
+
+def _entities(table: pa.Table) -> NDArray[np.int64]:
+    """Number the entities; a row of no entity is an entity of its own."""
+    name = _first_filled(table, _ENTITY_COLUMNS)
+    if name is None:
+        return np.arange(len(table))
+    numbers = _integers(pc.dictionary_encode(table[name].combine_chunks()).indices, null=-1)
+    is_alone = numbers < 0
+    numbers[is_alone] = numbers.max(initial=-1) + 1 + np.arange(is_alone.sum())
+    return numbers
+
+
+def _first_filled(table: pa.Table, names: tuple[str, ...]) -> str | None:
+    return next((n for n in names if n in table.column_names and table[n].null_count < len(table)), None)
+
+
+def _slice_names(table: pa.Table, spec: DetectorSpec) -> list[str]:
+    return [name for name in dict.fromkeys((*spec.slices, *_ALWAYS_SLICED)) if name in table.column_names]
+
+
+def _slice_values(column: pa.ChunkedArray) -> NDArray[np.object_]:
+    """The value as a word; a number becomes the third of its range of values that it lies in."""
+    if not pa.types.is_floating(column.type) and column.type not in (pa.int32(), pa.int64()):
+        return _objects(pc.fill_null(pc.cast(column, pa.string()), "unknown"))
+    values = column.to_numpy().astype(np.float64)
+    known = values[~np.isnan(values)]
+    if not len(known):
+        return np.full(len(values), "unknown", dtype=object)
+    names = np.array(["low", "middle", "high", "unknown"], dtype=object)
+    thirds = np.searchsorted(np.quantile(known, [1 / 3, 2 / 3]), values)
+    return names[np.where(np.isnan(values), 3, thirds)]
+
+
+def _objects(column: pa.ChunkedArray) -> NDArray[np.object_]:
+    return np.array(column.to_pylist(), dtype=object)
+
+
+def _integers(column: pa.ChunkedArray | pa.Array, *, null: int) -> NDArray[np.int64]:
+    return np.array(pc.fill_null(column.cast(pa.int64()), null)).astype(np.int64)
