@@ -18,7 +18,11 @@ _AT_LEAST_ONE = (
 
 
 class FitConfig(Contract):
-    """How a detector is trained; the batch is global, so that a step sees the same rows on any number of devices."""
+    """How a detector is trained; the batch is global, so that a step sees the same rows on any number of devices.
+
+    `negative_share` of the rows without a violation are trained on, weighted to stand for all; `max_weight` bounds the
+    inverse of a row's sampling probability.
+    """
 
     network: Literal["ngram", "behaviour"] = "behaviour"
     max_epochs: int = 8
@@ -30,6 +34,7 @@ class FitConfig(Contract):
     num_buckets: int = 1 << 18
     embedding_size: int = 32
     negative_share: float = 1.0
+    max_weight: float = 10.0
     patience: int = 3
     seed: int = 7
     devices: int = 1
@@ -43,6 +48,8 @@ class FitConfig(Contract):
                 raise ValueError(f"fit.{field} is {getattr(self, field)}; it must be at least 1")
         if not 0 < self.negative_share <= 1:
             raise ValueError(f"fit.negative_share is {self.negative_share}; it must lie in (0, 1]")
+        if self.max_weight < 1:
+            raise ValueError(f"fit.max_weight is {self.max_weight}; it must be at least 1, which weighs no row")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"fit.dropout is {self.dropout}; it must lie in [0, 1)")
         if self.num_buckets & (self.num_buckets - 1):

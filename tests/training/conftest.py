@@ -1,4 +1,4 @@
-"""Run folders as the fit path leaves them: a spec, a training set and stored predictions of a generated detector."""
+"""Small real run folders: generated training sets with the columns of the training-set contract."""
 
 from pathlib import Path
 
@@ -7,73 +7,101 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from training.detector import DetectorSpec, Gate
-from training.policy import Promise
+from training.detector import DetectorSpec, Gate, Ratio
+from training.fit_config import FitConfig
 
-DAY_US = 86_400_000_000
-SPLITS = ("train", "validation", "calibration", "test")
-SHARES = (0.4, 0.15, 0.2, 0.25)
+NOUNS = ["parcel", "invoice", "garden", "recipe", "server", "ticket", "poem", "river", "lesson", "budget"]
+SPAM = ["jackpot", "giveaway", "unclaimed", "verify", "wallet"]
+SPLITS = ["train", "validation", "calibration", "test"]
 
 
-def generated_spec(**changes: object) -> DetectorSpec:
-    fields: dict[str, object] = {
-        "name": "payment_fraud",
-        "description": "A stolen card is used.",
-        "owners": ["team:payments"],
-        "policy": "payments",
-        "events": "payments",
-        "labels": ["fraud", "card_testing"],
-        "promises": {"fraud": Promise(limit=0.02)},
-        "feature_service": "payment_v1",
-        "numbers": ["amount"],
-        "slices": ["plan"],
-        "gate": Gate(min_average_precision=0.3),
+def behaviour_spec(**fit: object) -> DetectorSpec:
+    config = {"network": "behaviour", "max_epochs": 6, "global_batch_size": 128, "hidden_size": 32, **fit}
+    return DetectorSpec(
+        name="payment_fraud",
+        description="generated payments",
+        owners=["team:tests"],
+        policy="payments",
+        events="payments",
+        labels=["fraud", "trial_abuse"],
+        feature_service="payment_v1",
+        numbers=["amount", "mean_amount_7d", "num_payments_1d"],
+        categories=["plan"],
+        ratios=[Ratio(name="amount_to_mean", numerator="amount", denominator="mean_amount_7d")],
+        gate=Gate(),
+        fit=FitConfig.model_validate(config),
+    )
+
+
+def text_spec(**fit: object) -> DetectorSpec:
+    config = {"network": "ngram", "max_epochs": 6, "global_batch_size": 128, "hidden_size": 32, **fit}
+    return DetectorSpec(
+        name="content",
+        description="generated texts",
+        owners=["team:tests"],
+        policy="content",
+        events="requests",
+        labels=["fraud_spam"],
+        feature_service="content_v1",
+        text="text",
+        fit=FitConfig.model_validate({"num_buckets": 1 << 12, "embedding_size": 8, **config}),
+    )
+
+
+def _facts(num_rows: int) -> dict[str, list[object]]:
+    split = np.repeat(SPLITS, np.array([6, 1, 1, 2]) * num_rows // 10)
+    return {
+        "event_id": [f"e{i}" for i in range(num_rows)],
+        "event_us": list(range(num_rows)),
+        "account_id": [f"a{i % 97}" for i in range(num_rows)],
+        "sampling_probability": [1.0, 0.5] * (num_rows // 2),
+        "split": split.tolist(),
     }
-    return DetectorSpec.model_validate({**fields, **changes})
 
 
-def write_run(
-    run_dir: Path, spec: DetectorSpec, *, num_rows: int = 4000, signal: float = 3.0, seed: int = 0, noise_seed: int = 1
-) -> Path:
-    """Rows of `seed`; `signal` and `noise_seed` tell one detector's logits from another's on the same rows."""
-    generator = np.random.default_rng(seed)
-    noise = np.random.default_rng(noise_seed)
-    event_us = np.sort(generator.integers(0, 40 * DAY_US, num_rows)) + 1_750_000_000_000_000
-    splits = np.repeat(SPLITS, (np.array(SHARES) * num_rows).astype(int))
-    rows = {
-        "event_id": [f"event-{i}" for i in range(num_rows)],
-        "split": splits,
-        "event_us": event_us,
-        "account_id": [
-            None if i % 50 == 0 else f"account-{generator.integers(0, num_rows // 4)}" for i in range(num_rows)
-        ],
-        "card_id": [f"card-{generator.integers(0, num_rows // 3)}" for i in range(num_rows)],
-        "amount": generator.gamma(2.0, 20.0, num_rows),
-        "plan": generator.choice(["free", "trial", "paid"], num_rows),
-        "entity_seen": generator.random(num_rows) < 0.8,
-        "sampling_probability": np.ones(num_rows),
-    }
-    logits, verdicts = {}, {}
-    for label in spec.labels:
-        is_violation = generator.random(num_rows) < 0.08
-        is_known = generator.random(num_rows) < 0.95
-        logits[f"logit_{label}"] = (signal * is_violation + noise.normal(size=num_rows) - 2).astype(np.float32)
-        verdicts[label] = pa.array(is_violation.astype(np.int8), mask=~is_known)
-    run_dir.mkdir(parents=True, exist_ok=True)
-    (run_dir / "bundle").mkdir(exist_ok=True)
-    (run_dir / "detector.json").write_text(spec.model_dump_json())
-    (run_dir / "bundle" / "spec.json").write_text(spec.model_dump_json())
-    pq.write_table(pa.table({**rows, **verdicts}), run_dir / "training_set.parquet")
-    stored = {name: rows[name] for name in ("event_id", "split", "plan", "account_id")}
-    pq.write_table(pa.table({**stored, **verdicts, **logits}), run_dir / "predictions.parquet")
+def payments(num_rows: int = 2000) -> pa.Table:
+    """Fraud is a payment far above the account's own mean; some values and verdicts are not known."""
+    rng = np.random.default_rng(5)
+    mean = rng.lognormal(3, 1, num_rows)
+    ratio = rng.lognormal(0, 1, num_rows)
+    is_fraud = (ratio > 3) ^ (rng.random(num_rows) < 0.02)
+    plan = rng.choice(["free", "paid", "trial"], num_rows)
+    abuse = (plan == "trial") & (rng.random(num_rows) < 0.8)
+    is_known = rng.random(num_rows) < 0.7
+    return pa.table(
+        {
+            **_facts(num_rows),
+            "amount": mean * ratio,
+            "mean_amount_7d": pa.array(mean, mask=rng.random(num_rows) < 0.1),
+            "num_payments_1d": rng.poisson(2, num_rows),
+            "plan": plan,
+            "fraud": pa.array(is_fraud.astype(np.int8)),
+            "trial_abuse": pa.array(abuse.astype(np.int8), mask=~is_known),
+        }
+    )
+
+
+def texts(num_rows: int = 2000) -> pa.Table:
+    """Spam holds one of a few words among many others."""
+    rng = np.random.default_rng(5)
+    is_spam = rng.random(num_rows) < 0.3
+    words = [[*rng.choice(NOUNS, 6), *rng.choice(SPAM, 1)] if spam else [*rng.choice(NOUNS, 7)] for spam in is_spam]
+    labels = pa.array((is_spam ^ (rng.random(num_rows) < 0.02)).astype(np.int8))
+    return pa.table({**_facts(num_rows), "text": [" ".join(row) for row in words], "fraud_spam": labels})
+
+
+def write_run(run_dir: Path, spec: DetectorSpec, *, rows: pa.Table) -> Path:
+    run_dir.mkdir(parents=True)
+    (run_dir / "detector.json").write_text(spec.model_dump_json(), encoding="utf-8")
+    pq.write_table(rows, run_dir / "training_set.parquet")
     return run_dir
 
 
 @pytest.fixture
-def spec() -> DetectorSpec:
-    return generated_spec()
+def behaviour_run(tmp_path: Path) -> Path:
+    return write_run(tmp_path / "behaviour", behaviour_spec(), rows=payments())
 
 
 @pytest.fixture
-def run_dir(tmp_path: Path, spec: DetectorSpec) -> Path:
-    return write_run(tmp_path / "run", spec)
+def text_run(tmp_path: Path) -> Path:
+    return write_run(tmp_path / "text", text_spec(), rows=texts())

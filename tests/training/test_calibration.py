@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.training.runs import generated_spec, write_stored_run
 from training import predictions
 from training.calibration import Platt, fit, fit_all, probabilities
-from training.detector import DetectorSpec
 from training.metrics import Sample, draw_replicates, replicate
 
 
@@ -64,8 +64,9 @@ def test_the_order_of_rows_never_changes(a: float, b: float, logits: list[float]
     assert (np.diff(answered) >= 0).all()
 
 
-def test_it_learns_from_validation_rows_only(run_dir: Path, spec: DetectorSpec) -> None:
-    stored = predictions.read(run_dir, spec)
+def test_every_label_is_fitted_and_every_row_answered(tmp_path: Path) -> None:
+    spec = generated_spec()
+    stored = predictions.read(write_stored_run(tmp_path / "run", spec), spec)
 
     platt = fit_all(stored.of("validation"))
 

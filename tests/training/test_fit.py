@@ -1,0 +1,136 @@
+"""From a run folder to a bundle that scores: small real fits."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+import torch
+from safetensors.numpy import load_file
+from sklearn.metrics import average_precision_score
+from torch import Tensor
+
+from tests.training.conftest import behaviour_spec, payments, text_spec, texts, write_run
+from training.detector import DetectorSpec
+from training.encoder import Encoder
+from training.export import complete
+from training.fit import fit
+from training.golden import GoldenMismatch, check_golden, write_golden
+from training.networks.behaviour import BehaviourNetwork
+from training.networks.registry import NETWORKS
+from training.scorer import Scorer
+
+NUM_ROWS = 2000
+KINDS = {"behaviour": (behaviour_spec(), payments(NUM_ROWS)), "text": (text_spec(), texts(NUM_ROWS))}
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def run_dir(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    spec, rows = KINDS[request.param]
+    run_dir = write_run(tmp_path_factory.mktemp("runs") / request.param, spec, rows=rows)
+    fit(run_dir)
+    complete(run_dir / "bundle")
+    return run_dir
+
+
+def test_a_fit_finds_what_there_is_to_find(run_dir: Path) -> None:
+    predictions = pq.read_table(run_dir / "predictions.parquet")
+    test = predictions.filter(pc.field("split") == "test")
+
+    label = Scorer.load(run_dir / "bundle").spec.labels[0]
+    assert average_precision_score(test[label].to_numpy(), test[f"logit_{label}"].to_numpy()) > 0.8
+    assert set(predictions["split"].to_pylist()) == {"validation", "calibration", "test"}
+
+
+def test_a_run_leaves_its_curves(run_dir: Path) -> None:
+    curves = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
+
+    assert {"train_loss", "validation_loss", "validation_average_precision"} == {point["name"] for point in curves}
+    assert all(point.keys() == {"epoch", "step", "name", "value"} for point in curves)
+
+
+def test_a_bundle_scores_what_the_fit_predicted(run_dir: Path) -> None:
+    predictions = pq.read_table(run_dir / "predictions.parquet")
+    rows = pq.read_table(run_dir / "training_set.parquet").filter(pc.field("split") != "train")
+    scorer = Scorer.load(run_dir / "bundle")
+
+    expected = np.stack([predictions[f"logit_{label}"].to_numpy() for label in scorer.spec.labels], axis=1)
+    assert np.abs(scorer.logits(rows) - expected).max() <= 1e-5
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 64, 333])
+def test_a_row_scores_the_same_bits_alone_and_in_a_batch(run_dir: Path, size: int) -> None:
+    rows = pq.read_table(run_dir / "training_set.parquet").slice(0, 400)
+    scorer = Scorer.load(run_dir / "bundle")
+
+    parts = [scorer.score(rows.slice(first, size)) for first in range(0, 400, size)]
+
+    assert (np.concatenate(parts) == scorer.score(rows)).all()
+
+
+def test_a_bundle_holds_no_pickle_and_what_serving_needs(run_dir: Path) -> None:
+    names = {path.name for path in (run_dir / "bundle").iterdir()}
+
+    assert names == {"spec.json", "encoder.json", "model.safetensors", "dense.onnx", "golden.json"}
+
+
+def test_calibration_moves_scores_and_golden_answers(run_dir: Path) -> None:
+    bundle = run_dir / "bundle"
+    before = Scorer.load(bundle)
+    rows = pq.read_table(run_dir / "training_set.parquet").slice(0, 5)
+    (bundle / "calibration.json").write_text(json.dumps({label: [0.5, -1.0] for label in before.spec.labels}))
+
+    after = Scorer.load(bundle)
+
+    assert np.allclose(after.score(rows), 1 / (1 + np.exp(-(0.5 * before.logits(rows) - 1))), atol=1e-6)
+    with pytest.raises(GoldenMismatch, match="golden answers differ"):
+        check_golden(bundle, after)
+    write_golden(bundle)
+    assert check_golden(bundle, after) == 0
+    (bundle / "calibration.json").unlink()
+    write_golden(bundle)
+
+
+def test_a_dry_run_leaves_no_bundle(behaviour_run: Path) -> None:
+    fit(behaviour_run, is_dry_run=True)
+
+    assert not (behaviour_run / "bundle").exists()
+
+
+def test_a_training_set_without_validation_rows_is_refused(tmp_path: Path) -> None:
+    rows = payments(100).filter(pc.field("split") != "validation")
+    run_dir = write_run(tmp_path / "run", behaviour_spec(), rows=rows)
+
+    with pytest.raises(ValueError, match="has no row with split validation"):
+        fit(run_dir)
+
+
+def hungry(limit: int) -> Callable[[DetectorSpec, Encoder], torch.nn.Module]:
+    """A network that runs out of memory above some rows, as a small GPU does."""
+
+    class Hungry(BehaviourNetwork):
+        def forward(self, dense_BD: Tensor, ids: Tensor, offsets_B: Tensor) -> Tensor:
+            if self.training and len(dense_BD) > limit:
+                raise torch.OutOfMemoryError(f"{len(dense_BD)} rows")
+            return super().forward(dense_BD, ids, offsets_B)
+
+    return Hungry
+
+
+def test_out_of_memory_halves_the_micro_batch_and_not_the_global_batch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = behaviour_spec(dropout=0.0, max_epochs=2)
+    ample = write_run(tmp_path / "ample", spec, rows=payments())
+    small = write_run(tmp_path / "small", spec, rows=payments())
+    fit(ample)
+
+    monkeypatch.setitem(NETWORKS, "behaviour", hungry(40))
+    fit(small)
+
+    assert (small / "num_micro_batches").read_text() == "4"
+    expected, found = (load_file(run / "bundle" / "model.safetensors") for run in (ample, small))
+    assert all(np.allclose(expected[name], found[name], atol=1e-5) for name in expected)

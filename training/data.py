@@ -1,0 +1,173 @@
+"""Turns a training set into batches whose content depends on the seed alone, on any number of devices."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import lightning as L
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import torch
+from torch import Tensor
+
+from training.detector import DetectorSpec
+from training.encoder import Encoded, Encoder, Floats
+
+UNKNOWN = -1.0  # a label nobody knows: it takes no part in loss and metrics
+EVALUATED_ROWS = 4096  # rows of a batch that is not trained on
+
+Batch = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Encoded rows with `labels` [N, L] (1, 0 or UNKNOWN) and the `weights` [N] they have in the loss."""
+
+    inputs: Encoded
+    labels: Floats
+    weights: Floats
+
+    @classmethod
+    def of(cls, table: pa.Table, spec: DetectorSpec, *, encoder: Encoder) -> "Examples":
+        """Encode a table that has the detector's label columns."""
+        labels = [table[label].cast(pa.float32()).fill_null(UNKNOWN).to_numpy() for label in spec.labels]
+        return cls(encoder.encode(table), np.stack(labels, axis=1), _weights(table, spec.fit.max_weight))
+
+    def batch(self, rows: npt.NDArray[np.int64]) -> Batch:
+        """Tensors of the given rows; the keys but for labels and weights are the network's arguments."""
+        inputs = self.inputs.take(rows)
+        arrays = {"dense_BD": inputs.dense, "ids": inputs.ids, "offsets_B": inputs.bounds[:-1].astype(np.int32)}
+        arrays |= {"labels_BL": self.labels[rows], "weights_B": self.weights[rows]}
+        return {name: torch.from_numpy(array) for name, array in arrays.items()}
+
+
+def _weights(table: pa.Table, limit: float) -> Floats:
+    """Inverse sampling probabilities up to a limit, so that a few rare draws do not own the loss."""
+    probabilities = table["sampling_probability"].fill_null(1.0).to_numpy()
+    return (1 / np.maximum(probabilities, 1 / limit)).astype(np.float32)
+
+
+def thin_negatives(examples: Examples, *, share: float, seed: int) -> tuple[npt.NDArray[np.int64], Floats]:
+    """Rows to keep (all with a violation, a share of the others) and weights that make up for the rest."""
+    is_positive = (examples.labels == 1).any(axis=1)
+    is_kept = is_positive | (np.random.default_rng(seed).random(len(is_positive)) < share)
+    weights = examples.weights * np.where(is_positive, 1, 1 / share)
+    return np.flatnonzero(is_kept), weights.astype(np.float32)
+
+
+@dataclass(frozen=True)
+class InOrder:
+    """Batches of every `world`-th row, in their order."""
+
+    examples: Examples
+    rank: int = 0
+    world: int = 1
+
+    def __len__(self) -> int:
+        return math.ceil(len(range(self.rank, len(self.examples.inputs), self.world)) / EVALUATED_ROWS)
+
+    def __iter__(self) -> Iterator[Batch]:
+        rows = np.arange(self.rank, len(self.examples.inputs), self.world)
+        return (self.examples.batch(rows[at : at + EVALUATED_ROWS]) for at in range(0, len(rows), EVALUATED_ROWS))
+
+
+class GlobalBatchLoader:
+    """Yields this rank's slice of each global batch, cut into micro-batches; the order depends on (seed, epoch) only.
+
+    Lightning stores and restores it, as it has `state_dict` and `load_state_dict`.
+    """
+
+    def __init__(self, examples: Examples, rows: npt.NDArray[np.int64], *, shape: "BatchShape", seed: int) -> None:
+        self.examples, self.rows, self.shape, self.seed = examples, rows, shape, seed
+        self.epoch = self.position = 0  # position: micro-batches already taken from this epoch
+        self.is_resumed = False
+
+    def __len__(self) -> int:
+        return len(self.rows) // self.shape.global_batch * self.shape.num_micro_batches
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by Lightning before each epoch."""
+        self.epoch = epoch
+
+    def state_dict(self) -> dict[str, int]:
+        """Where the next batch comes from."""
+        return {"epoch": self.epoch, "position": self.position}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Go on from a stored place."""
+        self.epoch, self.position, self.is_resumed = state["epoch"], state["position"], True
+
+    def __iter__(self) -> Iterator[Batch]:
+        if not self.is_resumed:
+            self.position = 0
+        self.is_resumed = False
+        order = np.random.default_rng([self.seed, self.epoch]).permutation(self.rows)
+        while self.position < len(self):
+            chosen = order[self.shape.slice(self.position)]
+            self.position += 1
+            yield self.examples.batch(chosen)
+        self.position, self.epoch = 0, self.epoch + 1
+
+
+@dataclass(frozen=True)
+class BatchShape:
+    """How one global batch is shared by `world` ranks, each of which takes it in `num_micro_batches` parts."""
+
+    global_batch: int
+    rank: int = 0
+    world: int = 1
+    num_micro_batches: int = 1
+
+    def slice(self, position: int) -> slice:
+        """The rows of this rank's micro-batch at a position of the epoch."""
+        batch, part = divmod(position, self.num_micro_batches)
+        share = self.global_batch // self.world
+        size = share // self.num_micro_batches
+        first = batch * self.global_batch + self.rank * share + part * size
+        return slice(first, first + size)
+
+
+class DetectorData(L.LightningDataModule):
+    """The training set of a run: encoder fitted on the training split, batches for training and validation."""
+
+    def __init__(self, path: Path, spec: DetectorSpec, *, num_micro_batches: int = 1) -> None:
+        super().__init__()
+        self.spec, self.num_micro_batches = spec, num_micro_batches
+        self.table = pq.read_table(path)
+        train = self.split("train")
+        self.encoder = Encoder.fit(train, spec)
+        examples = self.examples(train)
+        self.rows, weights = thin_negatives(examples, share=spec.fit.negative_share, seed=spec.fit.seed)
+        self.train = Examples(examples.inputs, examples.labels, weights)
+        self.validation = self.examples(self.split("validation"))
+
+    def split(self, *names: str) -> pa.Table:
+        """The rows of some splits; a split that has none is refused."""
+        rows = self.table.filter(pc.is_in(self.table["split"], pa.array(names)))
+        if not rows.num_rows:
+            raise ValueError(f"the training set of {self.spec.name!r} has no row with split {' or '.join(names)}")
+        return rows
+
+    def examples(self, table: pa.Table) -> Examples:
+        """Encode some rows of the table."""
+        return Examples.of(table, self.spec, encoder=self.encoder)
+
+    @property
+    def global_batch(self) -> int:
+        """As configured, or all rows of a smaller training set, in a number that divides over devices."""
+        unit = self.trainer.world_size * self.num_micro_batches
+        return max(unit, min(self.spec.fit.global_batch_size, len(self.rows)) // unit * unit)
+
+    def train_dataloader(self) -> GlobalBatchLoader:
+        """What of every global batch falls to this rank."""
+        trainer = self.trainer
+        shape = BatchShape(self.global_batch, trainer.global_rank, trainer.world_size, self.num_micro_batches)
+        return GlobalBatchLoader(self.train, self.rows, shape=shape, seed=self.spec.fit.seed)
+
+    def val_dataloader(self) -> "InOrder":
+        """The validation rows that fall to this rank."""
+        return InOrder(self.validation, rank=self.trainer.global_rank, world=self.trainer.world_size)

@@ -1,0 +1,115 @@
+"""Trains one detector in a run folder, from its spec and training set to predictions and a bundle: read downwards.
+
+Needs torch, lightning, numpy, pyarrow, safetensors and pydantic, so that it runs on a bare machine with accelerators.
+"""
+
+import os
+from pathlib import Path
+
+import lightning as L
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+
+from training.data import DetectorData, Examples, InOrder
+from training.detector import DetectorSpec
+from training.encoder import Floats
+from training.export import write_weights
+from training.module import WATCHED, DetectorModule
+from training.networks.registry import build_network
+from training.progress import Progress
+
+CHECKPOINT_EVERY_STEPS = 50
+FACTS = ("event_us", "account_id", "sampling_probability", "source", "entity_seen")  # carried along for evaluation
+
+
+def fit(run_dir: Path, *, is_dry_run: bool = False) -> None:
+    """Train until done, halving the micro-batch as often as memory runs out; the global batch stays what it is."""
+    while True:
+        try:
+            return _fit(run_dir, is_dry_run=is_dry_run)
+        except torch.OutOfMemoryError:
+            _halve_micro_batch(run_dir)
+            if _world_size() > 1:
+                raise  # the other ranks wait for this one; torchrun starts all of them again
+
+
+def _fit(run_dir: Path, *, is_dry_run: bool) -> None:
+    spec = DetectorSpec.model_validate_json((run_dir / "detector.json").read_text(encoding="utf-8"))
+    L.seed_everything(spec.fit.seed, verbose=False)
+
+    num_micro_batches = _num_micro_batches(run_dir)
+    data = DetectorData(run_dir / "training_set.parquet", spec, num_micro_batches=num_micro_batches)
+    network = build_network(spec, data.encoder)
+    module = DetectorModule(network, spec.fit, num_labels=len(spec.labels))
+
+    checkpoints = run_dir / "checkpoints"
+    best = ModelCheckpoint(checkpoints, "best", monitor=WATCHED, mode="max", save_weights_only=True)
+    trainer = L.Trainer(
+        accelerator="auto",
+        devices=int(os.environ.get("LOCAL_WORLD_SIZE", "1")),
+        num_nodes=_world_size() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")),
+        strategy="ddp" if _world_size() > 1 else "auto",
+        precision=spec.fit.precision,
+        max_epochs=spec.fit.max_epochs,
+        fast_dev_run=is_dry_run,
+        accumulate_grad_batches=num_micro_batches,
+        use_distributed_sampler=False,  # the loader already gives each rank its rows
+        callbacks=[
+            EarlyStopping(WATCHED, mode="max", patience=spec.fit.patience),
+            Progress(run_dir / "metrics.jsonl"),
+            best,
+            ModelCheckpoint(checkpoints, "step", every_n_train_steps=CHECKPOINT_EVERY_STEPS, save_last="link"),
+        ],
+        logger=False,
+        num_sanity_val_steps=0,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    last = checkpoints / "last.ckpt"
+    trainer.fit(module, data, ckpt_path=str(last) if last.exists() else None)
+    if is_dry_run or not trainer.is_global_zero:
+        return
+
+    module.load_state_dict(torch.load(best.best_model_path, weights_only=True)["state_dict"])
+    write_predictions(run_dir / "predictions.parquet", data, module)
+    write_weights(run_dir / "bundle", spec, encoder=data.encoder, network=network)
+
+
+def write_predictions(path: Path, data: DetectorData, module: DetectorModule) -> None:
+    """The raw logits of every row that was not trained on, with its labels and what evaluation groups by."""
+    spec = data.spec
+    table = data.split("validation", "calibration", "test")
+    logits_BL = predict(module, data.examples(table))
+    names = ["event_id", "split", *spec.labels, *FACTS, *spec.slices]
+    predictions = table.select([name for name in dict.fromkeys(names) if name in table.column_names])
+    for at, label in enumerate(spec.labels):
+        predictions = predictions.append_column(f"logit_{label}", pa.array(logits_BL[:, at]))
+    pq.write_table(predictions, path)
+
+
+def predict(module: DetectorModule, examples: Examples) -> Floats:
+    """Logits [N, L] of all examples, in their order."""
+    module.eval()
+    with torch.inference_mode():
+        parts = [module(batch) for batch in InOrder(examples)]
+    return torch.cat(parts).numpy()
+
+
+def _world_size() -> int:
+    """How many processes torchrun started; this and LOCAL_WORLD_SIZE are its interface."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def _num_micro_batches(run_dir: Path) -> int:
+    path = run_dir / "num_micro_batches"
+    return int(path.read_text(encoding="utf-8")) if path.exists() else 1
+
+
+def _halve_micro_batch(run_dir: Path) -> None:
+    """Note it in the run folder, where every rank and a restarted run finds it, and start over."""
+    num_micro_batches = 2 * _num_micro_batches(run_dir)
+    (run_dir / "num_micro_batches").write_text(str(num_micro_batches), encoding="utf-8")
+    for checkpoint in (run_dir / "checkpoints").glob("*.ckpt"):
+        checkpoint.unlink()

@@ -1,0 +1,95 @@
+"""Scores records with a bundle: numpy, ONNX Runtime and safetensors' file format; no torch."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime as ort
+
+from training.detector import DetectorSpec
+from training.encoder import Encoded, Encoder, Floats, Rows
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+TABLE = "bag.weight"
+MAX_ROWS = 1024  # scored at once, which bounds memory and keeps gathered embeddings in cache
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """A loaded bundle; safe to share between threads. A row's score is the same to the last bit alone or in a batch.
+
+    One thread scores: products of one row are then summed in one order, whatever rows stand beside it.
+    """
+
+    spec: DetectorSpec
+    encoder: Encoder
+    table: Floats | None
+    session: ort.InferenceSession
+    slopes: npt.NDArray[np.float64]
+    intercepts: npt.NDArray[np.float64]
+
+    @classmethod
+    def load(cls, bundle: Path) -> Self:
+        """Read a bundle folder; without calibration.json probabilities are the plain sigmoid of the logits."""
+        spec = DetectorSpec.model_validate_json((bundle / "spec.json").read_text(encoding="utf-8"))
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        path = bundle / "calibration.json"
+        scaling = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        pairs = np.array([scaling.get(label, (1.0, 0.0)) for label in spec.labels])
+        return cls(
+            spec=spec,
+            encoder=Encoder.from_json((bundle / "encoder.json").read_text(encoding="utf-8")),
+            table=map_tensor(bundle / "model.safetensors", TABLE),
+            session=ort.InferenceSession(bundle / "dense.onnx", options, providers=["CPUExecutionProvider"]),
+            slopes=pairs[:, 0],
+            intercepts=pairs[:, 1],
+        )
+
+    def score(self, rows: "Rows | pa.Table") -> Floats:
+        """Calibrated probabilities [N, L], labels in the order of the spec; bad input raises ValueError naming it."""
+        return (1 / (1 + np.exp(-(self.slopes * self.logits(rows) + self.intercepts)))).astype(np.float32)
+
+    def logits(self, rows: "Rows | pa.Table") -> Floats:
+        """Raw logits [N, L]."""
+        encoded = self.encoder.encode(rows)
+        starts = range(0, len(encoded), MAX_ROWS)
+        none = np.zeros((0, len(self.spec.labels)), np.float32)
+        return np.concatenate([none, *(self._run(encoded.slice(at, at + MAX_ROWS)) for at in starts)])
+
+    def _run(self, encoded: Encoded) -> Floats:
+        dense = encoded.dense
+        if self.table is not None:
+            dense = np.concatenate([pool(self.table, encoded.ids, encoded.bounds), dense], axis=1)
+        return self.session.run(None, {"input": dense})[0]
+
+
+def pool(table: Floats, ids: npt.NDArray[np.int32], bounds: npt.NDArray[np.int64]) -> Floats:
+    """The mean of each bag's rows of the table [B, E]; an empty bag is zero, as in `torch.nn.EmbeddingBag`."""
+    sizes = np.diff(bounds)
+    pooled = np.zeros((len(sizes), table.shape[1]), np.float32)
+    filled = sizes > 0
+    if filled.any():
+        sums = np.add.reduceat(table[ids], bounds[:-1][filled], axis=0)
+        pooled[filled] = sums / sizes[filled, None].astype(np.float32)
+    return pooled
+
+
+def map_tensor(path: Path, name: str) -> Floats | None:
+    """A float32 tensor of a safetensors file, mapped and not read; None where the file does not hold it.
+
+    Workers that map one file share its memory. The format: https://github.com/huggingface/safetensors#format
+    """
+    with path.open("rb") as file:
+        header_size = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(header_size))
+    if name not in header:
+        return None
+    assert header[name]["dtype"] == "F32"
+    first, _ = header[name]["data_offsets"]
+    return np.memmap(path, np.float32, "r", offset=8 + header_size + first, shape=tuple(header[name]["shape"]))
