@@ -12,12 +12,12 @@ import pytest
 
 from serving import deployment
 from serving.approval import NotApproved, SigningRefused, reject, require_servable, revoke, sign, status
-from serving.bundle import Bundle, open_verified, seal, verify
+from serving.bundle import Bundle, open_verified, verify
 from serving.canonical import canonical, digest_of
 from serving.deployment import DeploymentRefused, deploy, deployed, deploying, rollback, servable
 from serving.keys import create_key, load_key
 from serving.ledger import Entry, LedgerAltered
-from serving.people import People, Person, load_people, propose
+from serving.people import People, Person, propose
 from serving.release import GateNotPassed, read_policy, seal_release
 from serving.sealed_files import BundleAltered
 from tests.serving.trust.conftest import Office
@@ -38,12 +38,6 @@ def lines(office: Office) -> list[bytes]:
     return office.ledger.path.read_bytes().splitlines(keepends=True)
 
 
-def test_a_release_signed_by_both_roles_is_servable(office: Office, release: Bundle) -> None:
-    office.approve(release)
-
-    assert require_servable(office.ledger, office.people, release.path) == release
-
-
 def test_an_unsigned_release_is_refused(office: Office, release: Bundle) -> None:
     with pytest.raises(NotApproved, match="waiting for ml and policy"):
         require_servable(office.ledger, office.people, release.path)
@@ -57,14 +51,6 @@ def test_a_half_signed_release_is_refused(office: Office, release: Bundle) -> No
     with pytest.raises(NotApproved, match="waiting for policy"):
         require_servable(office.ledger, office.people, release.path)
     assert refusals(office)
-
-
-def test_polling_an_unsigned_release_records_one_refusal(office: Office, release: Bundle) -> None:
-    for _ in range(5):
-        with pytest.raises(NotApproved):
-            require_servable(office.ledger, office.people, release.path)
-
-    assert len(refusals(office)) == 1
 
 
 def test_who_started_the_run_cannot_approve_it(office: Office, release: Bundle) -> None:
@@ -275,15 +261,6 @@ def test_a_role_struck_from_the_file_is_still_required(office: Office, release: 
     assert approval.waiting_for == ("policy",)
 
 
-def test_a_change_of_people_counts_from_the_second_signature(office: Office) -> None:
-    public = create_key(office.root / "zoe.pem", None)
-    file = People(people=[*office.people.people, Person(name="zoe", roles=["policy"], public_key=public)])
-
-    assert not propose(office.ledger, file, signer=office.signers["ada"])
-    assert not propose(office.ledger, file, signer=office.signers["ada"])
-    assert propose(office.ledger, file, signer=office.signers["bob"])
-
-
 def test_an_old_version_of_people_cannot_be_replayed(office: Office, release: Bundle) -> None:
     public = create_key(office.root / "zoe.pem", None)
     wider = People(people=[*office.people.people, Person(name="zoe", roles=["policy"], public_key=public)])
@@ -381,26 +358,20 @@ def test_a_swap_while_it_is_opened_never_yields_other_bytes(office: Office, rele
     stop = threading.Event()
 
     def swap() -> None:
-        for content in iter(lambda: sealed[:-1] + b"X", None):
-            rewrite(release, "model.safetensors", content)
+        while not stop.is_set():
+            rewrite(release, "model.safetensors", sealed[:-1] + b"X")
             rewrite(release, "model.safetensors", sealed)
-            if stop.is_set():
-                return
 
     swapper = threading.Thread(target=swap)
     swapper.start()
-    opened = 0
     for i in range(50):
         try:
             loaded = open_verified(release.path, release.digest, private=office.root / f"private{i}")
         except BundleAltered:
             continue
         assert (loaded.path / "model.safetensors").read_bytes() == sealed
-        opened += 1
     stop.set()
     swapper.join()
-
-    assert opened <= 50
 
 
 def test_an_alias_or_a_tag_cannot_be_read_let_alone_trusted() -> None:
@@ -444,30 +415,6 @@ def test_a_second_deployment_waits_for_the_first(office: Office, release: Bundle
     assert refusals(office)
 
 
-def test_a_deployment_whose_process_died_blocks_nobody(office: Office, release: Bundle) -> None:
-    policy = office.seal_policy()
-    office.approve(release, policy)
-    gone = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True)
-    with deploying(office.ledger, office.people, release, policy, by="ada"):
-        lease = {**office.ledger.entries()[-1].body, "pid": int(gone.stdout)}
-    office.ledger.append("deploying", lease)
-
-    assert deploy(office.ledger, office.people, release, policy, by="bob").by == "bob"
-
-
-def test_a_revoked_release_gives_way_to_the_one_before(office: Office, release: Bundle) -> None:
-    newer, policy = office.seal(b"newer"), office.seal_policy()
-    office.approve(release, newer, policy)
-    for bundle in (release, newer):
-        deploy(office.ledger, office.people, bundle, policy, by="ada")
-    revoke(office.ledger, office.people, newer, signer=office.signers["bob"], reason="wrong")
-
-    found = servable(office.ledger, office.people, office.shelves, "payment_fraud")
-
-    assert found is not None
-    assert found.release == release.digest
-
-
 def test_a_rollback_never_lands_on_a_revoked_release(office: Office, release: Bundle) -> None:
     newer, policy = office.seal(b"newer"), office.seal_policy()
     office.approve(release, newer, policy)
@@ -477,25 +424,6 @@ def test_a_rollback_never_lands_on_a_revoked_release(office: Office, release: Bu
 
     with pytest.raises(DeploymentRefused, match="no earlier deployment"):
         rollback(office.ledger, office.people, office.shelves, "payment_fraud", by="ada")
-
-
-def test_a_rollback_deploys_the_release_before(office: Office, release: Bundle) -> None:
-    newer, policy = office.seal(b"newer"), office.seal_policy()
-    office.approve(release, newer, policy)
-    for bundle in (release, newer):
-        deploy(office.ledger, office.people, bundle, policy, by="ada")
-
-    back = rollback(office.ledger, office.people, office.shelves, "payment_fraud", by="bob")
-
-    assert (back.release, back.by) == (release.digest, "bob")
-
-
-def test_a_wrong_line_of_the_people_file_is_named(tmp_path: Path) -> None:
-    file = tmp_path / "people.yaml"
-    file.write_text("people:\n- {name: ada, roles: [ml], public_key: 'ed25519:AAAA'}\n")
-
-    with pytest.raises(ValueError, match=r"people\.yaml: people\.0: .*public_key is 'ed25519:AAAA'.*32 bytes"):
-        load_people(file)
 
 
 def test_one_key_under_two_names_is_refused(office: Office) -> None:
@@ -508,12 +436,3 @@ def test_one_key_under_two_names_is_refused(office: Office) -> None:
 def test_a_wrong_passphrase_opens_no_key(office: Office) -> None:
     with pytest.raises(ValueError, match="wrong passphrase"):
         load_key(office.root / "keys" / "ada.pem", "guess")
-
-
-def test_sealing_the_same_run_again_gives_the_same_digest(office: Office, release: Bundle) -> None:
-    folder = office.root / "copy"
-
-    assert office.seal() == release
-    assert (
-        seal(release.path, folder, kind="release", name="payment_fraud", facts=release.facts).digest == release.digest
-    )
