@@ -8,13 +8,14 @@ from datetime import timedelta
 from pathlib import Path
 
 from feast import Entity, FeatureService, FeatureView, Field, FileSource, ValueType
-from feast.types import Float64, Int64, PrimitiveFeastType, String
+from feast.types import Bytes, Float64, Int64, PrimitiveFeastType, String
 
 from feature_repo.lake import Lake
 from feature_repo.tables import ENTITIES
 from feature_repo.windows import SERVICES, VIEWS, View
 
 TTL = timedelta(days=2)  # a row is read at its own moment; the longest pause of a view's materialization is a day
+STATE_TTL = timedelta(days=32)  # as in online.py, which enforces it
 _DTYPES: dict[str, PrimitiveFeastType] = {"int": Int64, "float": Float64, "str": String}
 
 
@@ -26,7 +27,8 @@ def objects(lake: Lake) -> list[Entity | FeatureView | FeatureService]:
         FeatureService(name=service.name, features=[views[name] for name in service.views])
         for service in SERVICES.values()
     ]
-    return [*entities.values(), *views.values(), *services]
+    states = [_state_view(view, entities[view.entity], lake) for view in VIEWS.values()]
+    return [*entities.values(), *views.values(), *states, *services]
 
 
 def _view(view: View, entity: Entity, lake: Lake) -> FeatureView:
@@ -47,3 +49,15 @@ def _view(view: View, entity: Entity, lake: Lake) -> FeatureView:
         online=False,
         description=view.meaning,
     )
+
+
+def _state_view(view: View, entity: Entity, lake: Lake) -> FeatureView:
+    """The online half of a view: one state per entity, written by `feature_repo.online`."""
+    source = FileSource(
+        name=f"{view.name}_states",
+        path=str(Path(lake.folder("state", view.name).absolute(), "*", "*.parquet")),
+        timestamp_field="event_timestamp",
+        created_timestamp_column="created",
+    )
+    columns = [Field(name=view.entity, dtype=String), Field(name="state", dtype=Bytes)]
+    return FeatureView(name=f"{view.name}_state", entities=[entity], ttl=STATE_TTL, schema=columns, source=source)
