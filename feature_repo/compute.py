@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import date, timedelta
+from typing import Any
 
 import duckdb
 import pyarrow as pa
@@ -49,6 +50,23 @@ def _write_day(lake: Lake, view: View, rows: pa.Table, *, day: date) -> None:
         lake.write("features", view.name, of_day, day=day)
     else:
         lake.remove("features", view.name, day)
+
+
+def features_at(lake: Lake, view: View, moments: Sequence[tuple[str | None, int]]) -> list[dict[str, Any]]:
+    """f(entity, t) for any moments, in their order, by what was known then; all null where there is no entity."""
+    asked = pa.table({"entity": pa.array([e for e, _ in moments], pa.string()), "us": [us for _, us in moments]})
+    with lake.connect() as connection:
+        days = [day_of(us) for _, us in moments]
+        bound_tables(connection, lake, view, first=min(days), last=max(days))
+        connection.register("asked", asked)
+        connection.execute(
+            "CREATE TEMP TABLE points AS SELECT DISTINCT *, us AS created FROM asked WHERE entity NOTNULL"
+        )
+        connection.execute(f"CREATE TEMP TABLE facts AS {text.facts(view)}")
+        rows = connection.sql(text.features(view)).to_arrow_table().to_pylist()
+    names = [feature.name for feature in view.features]
+    found = {(row[view.entity], row["event_us"]): {name: row[name] for name in names} for row in rows}
+    return [found.get(moment, dict.fromkeys(names)) for moment in moments]
 
 
 def evaluate(connection: duckdb.DuckDBPyConnection, view: View) -> pa.Table:
