@@ -96,8 +96,8 @@ LABELS = Table(
         "split": Column(
             "VARCHAR",
             is_nullable=True,
-            values=("train", "validation", "calibration", "test"),
-            meaning="a split frozen by the data's publisher; null: split by time and entity",
+            values=("train", "validation", "calibration", "test", "unused"),
+            meaning="frozen by the data's publisher; unused: for features only; null: split by time and entity",
         ),
     },
 )

@@ -10,7 +10,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import yaml
 
-LABELS = ("jailbreak_injection", "fraud_spam", "malware_cyber", "harassment", "any_violation")
+VIOLATIONS = (
+    "hate", "harassment", "self_harm", "sexual", "violence",
+    "jailbreak_injection", "fraud_spam", "malware_cyber", "illicit_other",
+)  # fmt: skip
+LABELS = (*VIOLATIONS, "toxic", "any_violation")  # toxic is a tone, and no violation
 SLOT = re.compile(r"\{(\w+)\}")
 
 
@@ -65,7 +69,7 @@ class Grammar:
         """Which labels are true of each text (int8): those of its register, where they hold."""
         holds = rng.random(len(registers)) < np.array([r.holds for r in self.registers])[registers]
         has = {label: np.array([label in r.labels for r in self.registers]) for label in LABELS[:-1]}
-        has["any_violation"] = np.array([bool(r.labels) for r in self.registers])
+        has["any_violation"] = np.array([any(label in VIOLATIONS for label in r.labels) for r in self.registers])
         return {label: (has[label][registers] & holds).astype(np.int8) for label in LABELS}
 
 

@@ -10,12 +10,15 @@ ROUGH = len(Role)  # the mix of honest accounts who break the rules now and then
 MIXES: dict[int, dict[str, float]] = {
     Role.HONEST: {
         "coding": 0.29, "business": 0.22, "list_questions": 0.02, "scary_cyber": 0.035, "scary_fraud": 0.03,
-        "scary_people": 0.025, "jailbreak_twin": 0.02, "spam_twin": 0.02, "dual_cyber": 0.008, "dual_spam": 0.006,
+        "scary_people": 0.025, "scary_life": 0.02, "rude": 0.006,
+        "jailbreak_twin": 0.02, "spam_twin": 0.02, "dual_cyber": 0.008, "dual_spam": 0.006,
         "jailbreak": 0.001, "fraud_spam": 0.001, "malware": 0.001, "harassment": 0.002, "illicit": 0.001,
+        "hate": 0.001, "self_harm": 0.001, "sexual": 0.001, "violence": 0.001,
     },
     ROUGH: {
         "coding": 0.15, "business": 0.1, "scary_cyber": 0.05, "scary_people": 0.05, "dual_cyber": 0.03,
-        "dual_spam": 0.02, "jailbreak": 0.04, "fraud_spam": 0.03, "malware": 0.05, "harassment": 0.09, "illicit": 0.02,
+        "dual_spam": 0.02, "jailbreak": 0.04, "fraud_spam": 0.03, "malware": 0.05, "harassment": 0.07, "illicit": 0.02,
+        "hate": 0.05, "self_harm": 0.02, "sexual": 0.04, "violence": 0.03, "rude": 0.06,
     },
     Role.ACCOUNT_FARM: {
         "business": 0.25, "spam_twin": 0.1, "dual_spam": 0.15, "fraud_spam": 0.25, "list_questions": 0.05,

@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 
 from feature_repo.lake import DAY_US
 from orchestration.world.accounts import MISUSE
-from orchestration.world.grammar import LABELS
+from orchestration.world.grammar import LABELS, VIOLATIONS
 from orchestration.world.rows import HOUR_US, Day, Happened, in_contract
 
 LONGEST_DAYS = 15  # no verdict becomes known later than this many days after its event
@@ -27,8 +27,8 @@ class Review:
     report_of_violation: float = 0.4
     report_of_benign: float = 0.01
     miss: float = 0.06  # a true label is not seen
-    false_alarm: float = 0.003  # a label is seen that is not there
-    scary_false_alarm: float = 0.03  # the same on benign texts that look bad
+    false_alarm: float = 0.0015  # a label is seen that is not there
+    scary_false_alarm: float = 0.015  # the same on benign texts that look bad
 
 
 CONTENT_REVIEW = Review(floor=0.15)
@@ -42,8 +42,8 @@ FRIENDLY = 0.0004  # of honest payments are charged back all the same
 def verdicts_of(day: Day, events: dict[str, Happened]) -> pa.Table:
     """All verdicts about the events of one day, whenever they become known."""
     tables = [
-        _reviewed(day, events["requests"], review=CONTENT_REVIEW, labels=LABELS, suspect="any_violation"),
-        _reviewed(day, events["accounts"], review=ACCOUNT_REVIEW, labels=MISUSE, suspect=None),
+        _reviewed(day, events["requests"], review=CONTENT_REVIEW, labels=LABELS),
+        _reviewed(day, events["accounts"], review=ACCOUNT_REVIEW, labels=MISUSE),
         _chargebacks(day, events["payments"]),
     ]
     return pa.concat_tables(tables).sort_by(
@@ -51,7 +51,7 @@ def verdicts_of(day: Day, events: dict[str, Happened]) -> pa.Table:
     )
 
 
-def _reviewed(day: Day, events: Happened, *, review: Review, labels: tuple[str, ...], suspect: str | None) -> pa.Table:
+def _reviewed(day: Day, events: Happened, *, review: Review, labels: tuple[str, ...]) -> pa.Table:
     rng = day.stream(f"review-{events.table}")
     truth = np.stack([events.truth[label].to_numpy() for label in labels], axis=1)
     violates = truth.max(axis=1) == 1
@@ -61,8 +61,8 @@ def _reviewed(day: Day, events: Happened, *, review: Review, labels: tuple[str, 
     scary = pc.match_substring_regex(events.truth["stratum"], "^scary|_twin$|^dual").to_numpy()
     alarm = np.where(scary, review.scary_false_alarm, review.false_alarm)[chosen, None]
     said = _judge(truth[chosen], miss=review.miss, alarm=alarm, rng=rng)
-    if suspect is not None:
-        said[:, labels.index(suspect)] |= np.delete(said, labels.index(suspect), axis=1).any(axis=1)
+    if labels == LABELS:
+        said[:, -1] |= said[:, : len(VIOLATIONS)].any(axis=1)
     event_us = events.truth["event_us"].to_numpy()[chosen]
     known_us = event_us + np.clip(rng.lognormal(np.log(18), 0.8, len(chosen)) * HOUR_US, HOUR_US, 6 * DAY_US).astype(
         np.int64

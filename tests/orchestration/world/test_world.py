@@ -133,6 +133,12 @@ def test_about_one_event_in_a_hundred_arrives_late(lake: Lake, table: str) -> No
         ("requests", "fraud_spam", 0.004, 0.02),
         ("requests", "malware_cyber", 0.004, 0.02),
         ("requests", "harassment", 0.002, 0.01),
+        ("requests", "hate", 0.0008, 0.01),
+        ("requests", "self_harm", 0.0008, 0.01),
+        ("requests", "sexual", 0.0008, 0.01),
+        ("requests", "violence", 0.0008, 0.01),
+        ("requests", "illicit_other", 0.0008, 0.01),
+        ("requests", "toxic", 0.004, 0.03),
         ("payments", "fraud", 0.007, 0.025),
     ],
 )
