@@ -31,10 +31,10 @@ def up(profile: str, ports: Ports) -> int:
     """Run everything until Ctrl-C, and return the exit code of the command."""
     from rich.console import Console
 
+    from orchestration.settings import Settings
     from orchestration.supervisor import AlreadyRunning, PortTaken, run
 
-    console = Console()
-    home = Path(os.environ.get("MEWS_HOME", ".mews")).absolute()
+    console, home = Console(), Settings.from_environment().home
     try:
         run(processes(home, profile=profile, ports=ports), home=home, console=console)
     except (AlreadyRunning, PortTaken) as error:
