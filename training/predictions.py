@@ -64,13 +64,26 @@ class Predictions:
 
 def read(run_dir: Path, spec: DetectorSpec) -> Predictions:
     """Read RUN_DIR/predictions.parquet; a column that it lacks is looked up in RUN_DIR/training_set.parquet."""
-    table = _complete(pq.read_table(run_dir / "predictions.parquet"), run_dir / "training_set.parquet", spec)
+    return _of(_complete(pq.read_table(run_dir / "predictions.parquet"), run_dir / "training_set.parquet", spec), spec)
+
+
+def read_trained_on(run_dir: Path, spec: DetectorSpec) -> Predictions:
+    """The rows that were trained on, which nothing is predicted for: their logits are NaN."""
+    path = run_dir / "training_set.parquet"
+    names = [name for name in ("event_id", "split", *spec.labels, *_facts(spec)) if name in pq.read_schema(path).names]
+    return _of(pq.read_table(path, columns=names, filters=[("split", "=", "train")]), spec)
+
+
+def _of(table: pa.Table, spec: DetectorSpec) -> Predictions:
+    nothing = pa.chunked_array([pa.nulls(len(table), pa.float32())])
+    columns = {f"logit_{label}": nothing for label in spec.labels}
+    columns |= {name: table[name] for name in table.column_names}
     return Predictions(
         labels=spec.labels,
         event_ids=_objects(table["event_id"]),
         splits=_objects(table["split"]),
         event_us=_integers(table["event_us"], null=0),
-        logits=np.column_stack([table[f"logit_{label}"].to_numpy() for label in spec.labels]).astype(np.float32),
+        logits=np.column_stack([columns[f"logit_{label}"].to_numpy() for label in spec.labels]).astype(np.float32),
         verdicts=np.column_stack([_integers(table[label], null=-1) for label in spec.labels]).astype(np.int8),
         weights=_weights(table),
         entities=_entities(table),
@@ -81,9 +94,8 @@ def read(run_dir: Path, spec: DetectorSpec) -> Predictions:
 
 def _complete(table: pa.Table, training_set: Path, spec: DetectorSpec) -> pa.Table:
     """Add the columns of the training set that evaluation reads: by event, never the text."""
-    wanted = ("event_us", "sampling_probability", *_ENTITY_COLUMNS, *_ALWAYS_SLICED, *spec.slices)
     known = pq.read_schema(training_set).names
-    missing = [name for name in dict.fromkeys(wanted) if name in known and name not in table.column_names]
+    missing = [name for name in _facts(spec) if name in known and name not in table.column_names]
     if not missing:
         return table
     facts = pq.read_table(training_set, columns=["event_id", *missing])
@@ -93,6 +105,11 @@ def _complete(table: pa.Table, training_set: Path, spec: DetectorSpec) -> pa.Tab
     for name in missing:
         table = table.append_column(name, facts[name].take(rows))
     return table
+
+
+def _facts(spec: DetectorSpec) -> list[str]:
+    wanted = ("event_us", "sampling_probability", *_ENTITY_COLUMNS, *_ALWAYS_SLICED, *spec.slices)
+    return list(dict.fromkeys(wanted))
 
 
 def _weights(table: pa.Table) -> Floats:

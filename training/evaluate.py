@@ -1,0 +1,128 @@
+"""Evaluates a trained run: `evaluate_run(RUN_DIR)` calibrates, chooses thresholds, measures, compares and judges.
+
+Reads what `fit` left in the run folder and completes it; a second call writes the same bytes.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from training import calibration, card, plots, predictions, thresholds
+from training.compare import Champion, compare
+from training.detector import DetectorSpec
+from training.evaluation import Comparison, Evaluation, SplitSummary
+from training.gate import Verdict, judge
+from training.golden import write_golden
+from training.measure import measure, summarize
+from training.metrics import Floats
+from training.predictions import Predictions, read_trained_on
+from training.scorer import Scorer
+from training.thresholds import Threshold
+
+_NUM_PARITY_ROWS = 500
+
+
+def evaluate_run(run_dir: Path) -> Evaluation:
+    """Evaluate, judge and describe the candidate of a run folder."""
+    spec = DetectorSpec.model_validate_json((run_dir / "detector.json").read_bytes())
+    stored = predictions.read(run_dir, spec)
+
+    platt = calibration.fit_all(stored.of("validation"))
+    calibration.write(run_dir / "bundle" / "calibration.json", platt)
+    scores = calibration.probabilities(stored, platt)
+    chosen = choose_thresholds(spec, stored, scores)
+    _write_json(run_dir / "bundle" / "thresholds.json", {name: one.model_dump() for name, one in chosen.items()})
+    write_golden(run_dir / "bundle")
+
+    test, test_scores = stored.of("test"), scores[stored.splits == "test"]
+    evaluation = measure(
+        spec,
+        test,
+        test_scores,
+        thresholds=chosen,
+        splits=_summaries(run_dir, spec, stored),
+        comparison=_compare_with_champion(run_dir, spec, test=test, scores=test_scores, chosen=chosen),
+        bundle_difference=_bundle_difference(run_dir, test, scores=test_scores),
+    )
+    verdict = judge(evaluation, spec)
+    _write_json(run_dir / "evaluation.json", evaluation.model_dump())
+    _write_json(run_dir / "verdict.json", verdict.model_dump())
+    plots.draw(run_dir / "plots", evaluation, test=test, scores=test_scores)
+    card.write(run_dir, spec, evaluation=evaluation, verdict=verdict)
+    _write_json(run_dir / "result.json", numbers_for_operators(evaluation, verdict))
+    return evaluation
+
+
+def choose_thresholds(spec: DetectorSpec, stored: Predictions, scores: Floats) -> dict[str, Threshold]:
+    """Prove each label's promise on `calibration`; `validation` only guides where to look."""
+    chosen = {}
+    for label in spec.labels:
+        rows = {
+            split: stored.of(split).sample(label, scores[stored.splits == split])
+            for split in ("validation", "calibration")
+        }
+        chosen[label] = thresholds.choose(spec.promise(label), rows["calibration"], guide=rows["validation"])
+    return chosen
+
+
+def read_inputs(run_dir: Path, event_ids: Any) -> pa.Table:
+    """The training set's rows of some events, in their order: what a scorer is given."""
+    table = pq.read_table(run_dir / "training_set.parquet", filters=[("event_id", "in", list(event_ids))])
+    position = {event_id: i for i, event_id in enumerate(table["event_id"].to_pylist())}
+    return table.take(pa.array([position[event_id] for event_id in event_ids], pa.int64()))
+
+
+def numbers_for_operators(evaluation: Evaluation, verdict: Verdict) -> dict[str, Any]:
+    """The figures that Dagster shows beside the candidate."""
+    macro = evaluation.macro_average_precision
+    provable = [label for label, one in evaluation.thresholds.items() if one.threshold is not None]
+    return {
+        "gate": "passed" if verdict.passed else "failed",
+        "reason": verdict.reason,
+        "macro_average_precision": macro.value if macro else None,
+        "macro_average_precision_low": macro.low if macro else None,
+        "macro_average_precision_high": macro.high if macro else None,
+        "num_test_rows": next((s.num_rows for s in evaluation.splits if s.split == "test"), 0),
+        "labels_with_proved_threshold": provable,
+        "labels_infeasible": [label for label in evaluation.thresholds if label not in provable],
+        "champion": evaluation.comparison.champion if evaluation.comparison else None,
+    }
+
+
+def _summaries(run_dir: Path, spec: DetectorSpec, stored: Predictions) -> list[SplitSummary]:
+    rows = {split: stored.of(split) for split in ("validation", "calibration", "test")}
+    return [summarize(split, one) for split, one in {"train": read_trained_on(run_dir, spec), **rows}.items()]
+
+
+def _compare_with_champion(
+    run_dir: Path, spec: DetectorSpec, *, test: Predictions, scores: Floats, chosen: dict[str, Threshold]
+) -> Comparison | None:
+    path = run_dir / "champion.json"
+    if not path.exists():
+        return None
+    entry = json.loads(path.read_bytes())
+    scorer = Scorer.load(Path(entry["path"]))
+    stored = json.loads((Path(entry["path"]) / "thresholds.json").read_bytes())
+    champion = Champion(
+        digest=entry["digest"],
+        labels=scorer.spec.labels,
+        scores=scorer.score(read_inputs(run_dir, test.event_ids)),
+        thresholds={name: Threshold.model_validate(one) for name, one in stored.items()},
+    )
+    return compare(spec, test, scores, thresholds=chosen, champion=champion)
+
+
+def _bundle_difference(run_dir: Path, test: Predictions, *, scores: Floats) -> float:
+    """How far the bundle's answers lie from the evaluated ones: what is sealed is what was judged."""
+    rows = np.unique(np.linspace(0, len(scores) - 1, _NUM_PARITY_ROWS).astype(int))
+    answered = Scorer.load(run_dir / "bundle").score(read_inputs(run_dir, test.event_ids[rows]))
+    return float(np.abs(answered - scores[rows]).max())
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    path.write_bytes(orjson.dumps(content, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS))

@@ -1,0 +1,93 @@
+"""What an evaluation says: the stored form (evaluation.json) that gate, card, registry and release read.
+
+It holds no clock and no path, so that evaluating the same predictions again gives the same bytes.
+"""
+
+from typing import Literal
+
+from training.metrics import Estimate
+from training.policy import Contract
+from training.thresholds import Threshold
+
+MACRO = "macro"
+
+
+class Rates(Contract):
+    """What happens at the released threshold; an estimate is None where no row can show it."""
+
+    recall: Estimate | None
+    benign_fpr: Estimate | None
+    precision: Estimate | None
+    flagged_share: Estimate | None
+
+
+class LabelEvaluation(Contract):
+    """One label on the test split."""
+
+    num_rows: int
+    num_positives: int
+    average_precision: Estimate | None = None
+    auc: Estimate | None = None
+    recall_at_1pct_fpr: Estimate | None = None
+    recall_at_01pct_fpr: Estimate | None = None
+    ece: Estimate | None = None
+    brier: Estimate | None = None
+    card_precision: Estimate | None = None
+    at_threshold: Rates | None = None
+
+
+class SliceEvaluation(LabelEvaluation):
+    """One label on the rows of the test split that have one value in one column."""
+
+    label: str
+    column: str
+    value: str
+
+
+class Difference(Contract):
+    """Candidate minus champion on the same rows, by paired bootstrap; `column` and `value` name a slice, or nothing."""
+
+    label: str
+    metric: str
+    candidate: float
+    champion: float
+    difference: Estimate
+    column: str | None = None
+    value: str | None = None
+
+
+class Comparison(Contract):
+    """Candidate against champion; labels that only one of them has are named and not compared."""
+
+    champion: str
+    differences: list[Difference]
+    only_candidate: list[str]
+    only_champion: list[str]
+
+
+class SplitSummary(Contract):
+    """What a split holds: counts and the time it spans, microseconds UTC."""
+
+    split: str
+    num_rows: int
+    num_entities: int
+    first_us: int
+    last_us: int
+    num_known: dict[str, int]
+    num_positives: dict[str, int]
+    num_not_sampled: int  # rows without a known sampling probability: not used for any number
+
+
+class Evaluation(Contract):
+    """Everything that was found out about a candidate, before anyone judges it."""
+
+    schema_version: Literal[1] = 1
+    detector: str
+    splits: list[SplitSummary]
+    labels: dict[str, LabelEvaluation]
+    macro_labels: list[str]
+    macro_average_precision: Estimate | None
+    thresholds: dict[str, Threshold]
+    slices: list[SliceEvaluation]
+    comparison: Comparison | None
+    bundle_difference: float  # between the probabilities of the bundle and the evaluated ones

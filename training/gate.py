@@ -1,0 +1,123 @@
+"""Judges an evaluation: each criterion with its value, interval, limit and verdict. An override does not exist."""
+
+from collections.abc import Iterator
+
+from scipy.stats import norm
+
+from training.detector import DetectorSpec, Gate
+from training.evaluation import MACRO, Comparison, Difference, Evaluation
+from training.metrics import Estimate
+from training.policy import Contract
+
+_MAX_BUNDLE_DIFFERENCE = 1e-4
+
+
+class Criterion(Contract):
+    """One thing a candidate must show; `rule` says in words what is held against the limit."""
+
+    name: str
+    rule: str
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+    limit: float
+    passed: bool
+    why: str | None = None  # no value could be had
+
+
+class Verdict(Contract):
+    """May this candidate be sealed? `reason` names what failed."""
+
+    passed: bool
+    reason: str
+    criteria: list[Criterion]
+
+
+def judge(evaluation: Evaluation, spec: DetectorSpec) -> Verdict:
+    """Hold an evaluation against the gate of the detector it was made for."""
+    criteria = [_quality(evaluation, spec.gate), _bundle(evaluation)]
+    criteria += _promises(evaluation, spec)
+    if evaluation.comparison is not None:
+        criteria += _regressions(evaluation.comparison, spec.gate)
+    failed = [criterion for criterion in criteria if not criterion.passed]
+    reason = "; ".join(map(_in_words, failed)) or f"all {len(criteria)} criteria hold"
+    return Verdict(passed=not failed, reason=reason, criteria=criteria)
+
+
+def _quality(evaluation: Evaluation, gate: Gate) -> Criterion:
+    found, limit = evaluation.macro_average_precision, gate.min_average_precision
+    rule = f"the value is at least the limit, over labels with at least {gate.min_positives} positive test rows"
+    passed = found is not None and found.value >= limit
+    return _criterion("macro average precision", rule, found, limit=limit, passed=passed)
+
+
+def _bundle(evaluation: Evaluation) -> Criterion:
+    return Criterion(
+        name="the bundle answers what was evaluated",
+        rule="the largest difference of a probability is at most the limit",
+        value=evaluation.bundle_difference,
+        limit=_MAX_BUNDLE_DIFFERENCE,
+        passed=evaluation.bundle_difference <= _MAX_BUNDLE_DIFFERENCE,
+    )
+
+
+def _promises(evaluation: Evaluation, spec: DetectorSpec) -> Iterator[Criterion]:
+    """A promise that the detector names must be provable; one that was proved may not be broken by the test split."""
+    for label, chosen in evaluation.thresholds.items():
+        promise = chosen.promise
+        if label in spec.promises:
+            yield Criterion(
+                name=f"{label}: {promise.kind} is proved",
+                rule=f"the bound at {promise.confidence:.0%} confidence keeps the limit",
+                value=chosen.bound,
+                limit=promise.limit,
+                passed=chosen.threshold is not None,
+                why=chosen.reason,
+            )
+        rates = evaluation.labels[label].at_threshold
+        found = rates and (rates.benign_fpr if promise.kind == "benign_fpr" else rates.precision)
+        if found:
+            is_fpr = promise.kind == "benign_fpr"
+            passed = found.low <= promise.limit if is_fpr else found.high >= promise.limit
+            rule = f"the {'lower' if is_fpr else 'upper'} end does not show that the promise is broken"
+            name = f"{label}: {promise.kind} is kept on test"
+            yield _criterion(name, rule, found, limit=promise.limit, passed=passed)
+
+
+def _regressions(comparison: Comparison, gate: Gate) -> Iterator[Criterion]:
+    """Overall the candidate must be shown not to be worse; no label or slice may be shown to be worse."""
+    compared = [one for one in comparison.differences if one.metric == "average_precision"]
+    num_parts = sum(one.label != MACRO for one in compared)
+    for one in compared:
+        found, limit = one.difference, -gate.max_regression
+        if one.label == MACRO:
+            rule = "the lower end of the paired interval is at least the limit"
+            yield _criterion(_name(one), rule, found, limit=limit, passed=found.low >= limit)
+        else:
+            found = _widened(found, num_parts)
+            rule = f"the upper end of the paired interval, widened for {num_parts} comparisons, is at least the limit"
+            yield _criterion(_name(one), rule, found, limit=limit, passed=found.high >= limit)
+
+
+def _widened(found: Estimate, num_comparisons: int) -> Estimate:
+    """The interval that all of several comparisons keep together (Bonferroni, normal tails)."""
+    factor = float(norm.isf(0.025 / num_comparisons) / norm.isf(0.025))
+    low, high = found.value - factor * (found.value - found.low), found.value + factor * (found.high - found.value)
+    return Estimate(value=found.value, low=min(low, found.low), high=max(high, found.high))
+
+
+def _name(one: Difference) -> str:
+    where = f" where {one.column} is {one.value}" if one.column else ""
+    return f"{one.label}: average precision against the champion{where}"
+
+
+def _criterion(name: str, rule: str, found: Estimate | None, *, limit: float, passed: bool) -> Criterion:
+    value, low, high = (found.value, found.low, found.high) if found else (None, None, None)
+    return Criterion(name=name, rule=rule, value=value, low=low, high=high, limit=limit, passed=passed)
+
+
+def _in_words(failed: Criterion) -> str:
+    if failed.why or failed.value is None:
+        return f"{failed.name}: {failed.why or 'too few labels to measure it'}"
+    interval = f" ({failed.low:.4g} to {failed.high:.4g})" if failed.low is not None else ""
+    return f"{failed.name}: {failed.value:.4g}{interval}, limit {failed.limit:.4g}"

@@ -1,0 +1,123 @@
+"""Draws what an approver looks at: one PNG per question, one panel per label; no text of any event is read."""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from sklearn.metrics import precision_recall_curve
+
+from training.evaluation import MACRO, Evaluation
+from training.metrics import Floats, Sample
+from training.predictions import Predictions
+
+_VIOLATION, _BENIGN, _LINE = "#d55e00", "#0072b2", "#555555"  # Okabe and Ito: told apart by colour-blind readers
+_NUM_BINS = 15
+Panel = Callable[[Axes, Sample, float | None], None]
+
+
+def draw(folder: Path, evaluation: Evaluation, *, test: Predictions, scores: Floats) -> list[Path]:
+    """Write every plot; labels without a positive and a benign test row have no panel."""
+    folder.mkdir(parents=True, exist_ok=True)
+    samples = {label: test.sample(label, scores) for label in test.labels}
+    drawable = {label: sample for label, sample in samples.items() if 0 < sample.labels.sum() < len(sample.labels)}
+    figures = {name: _grid(drawable, evaluation, panel) for name, panel in _PANELS.items()} if drawable else {}
+    if evaluation.comparison is not None:
+        figures["champion"] = _differences(evaluation)
+    for name, figure in figures.items():
+        figure.savefig(folder / f"{name}.png", dpi=110, metadata={"Software": None})
+    return [folder / f"{name}.png" for name in figures]
+
+
+def _grid(samples: dict[str, Sample], evaluation: Evaluation, panel: Panel) -> Figure:
+    num_columns = min(4, len(samples))
+    num_rows = math.ceil(len(samples) / num_columns)
+    figure = Figure(figsize=(3.1 * num_columns + 0.4, 2.7 * num_rows + 0.2), layout="constrained")
+    axes = figure.subplots(num_rows, num_columns, squeeze=False).ravel()
+    for ax, (label, sample) in zip(axes, samples.items(), strict=False):
+        ax.set_title(label, fontsize=10)
+        panel(ax, sample, evaluation.thresholds[label].threshold)
+        ax.tick_params(labelsize=8)
+    for ax in axes[len(samples) :]:
+        ax.axis("off")
+    return figure
+
+
+def _precision_recall(ax: Axes, sample: Sample, threshold: float | None) -> None:
+    precision, recall, at = precision_recall_curve(sample.labels, sample.scores, sample_weight=sample.weights)
+    ax.step(recall, precision, where="post", color=_VIOLATION)
+    if threshold is not None and threshold <= at[-1]:
+        i = int(np.searchsorted(at, threshold))
+        ax.plot(recall[i], precision[i], "o", color=_LINE, label="released threshold")
+        ax.legend(fontsize=7, loc="lower left")
+    ax.axhline(np.average(sample.labels, weights=sample.weights), color=_LINE, linewidth=0.8, linestyle=":")
+    ax.set(xlabel="recall", ylabel="precision", xlim=(0, 1.02), ylim=(0, 1.02))
+
+
+def _calibration(ax: Axes, sample: Sample, _: float | None) -> None:
+    bins = np.minimum((sample.scores * _NUM_BINS).astype(int), _NUM_BINS - 1)
+    weights = np.bincount(bins, sample.weights, _NUM_BINS)
+    filled = weights > 0
+    said = np.bincount(bins, sample.weights * sample.scores, _NUM_BINS)[filled] / weights[filled]
+    true = np.bincount(bins, sample.weights * sample.labels, _NUM_BINS)[filled] / weights[filled]
+    ax.plot([0, 1], [0, 1], color=_LINE, linewidth=0.8, linestyle=":")
+    ax.scatter(said, true, s=10 + 90 * np.sqrt(weights[filled] / weights.sum()), color=_BENIGN)
+    ax.set(xlabel="probability said", ylabel="share that was true", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
+
+
+def _scores(ax: Axes, sample: Sample, threshold: float | None) -> None:
+    edges = np.linspace(0, 1, 41).tolist()
+    for rows, color, name in ((~sample.labels, _BENIGN, "benign"), (sample.labels, _VIOLATION, "violation")):
+        ax.hist(sample.scores[rows], edges, weights=sample.weights[rows], color=color, alpha=0.6, label=name)
+    if threshold is not None:
+        ax.axvline(threshold, color=_LINE, linewidth=1, linestyle="--")
+    ax.set_yscale("log")
+    ax.legend(fontsize=7, loc="upper center")
+    ax.set(xlabel="probability", ylabel="events")
+
+
+def _costs(ax: Axes, sample: Sample, threshold: float | None) -> None:
+    """What a threshold finds, and what it costs legitimate users."""
+    at = np.unique(np.quantile(sample.scores, np.linspace(0.5, 1, 200)))
+    found, burden = (
+        np.array([np.average(sample.scores[rows] >= t, weights=sample.weights[rows]) for t in at])
+        for rows in (sample.labels, ~sample.labels)
+    )
+    ax.plot(10_000 * burden, 100 * found, color=_VIOLATION)
+    if threshold is not None:
+        x, y = (
+            np.average(sample.scores[rows] >= threshold, weights=sample.weights[rows])
+            for rows in (~sample.labels, sample.labels)
+        )
+        ax.plot(10_000 * x, 100 * y, "o", color=_LINE)
+    ax.set_xscale("symlog", linthresh=1)
+    ax.set(xlabel="flagged of 10,000 benign", ylabel="found of 100 violations", ylim=(0, 102))
+
+
+def _differences(evaluation: Evaluation) -> Figure:
+    assert evaluation.comparison is not None
+    rows = [one for one in evaluation.comparison.differences if one.metric == "average_precision"][::-1]
+    figure = Figure(figsize=(7, 0.26 * len(rows) + 1.1), layout="constrained")
+    ax = figure.subplots()
+    for y, one in enumerate(rows):
+        is_worse = one.difference.high < 0
+        color = _VIOLATION if is_worse else _BENIGN
+        ax.plot(
+            [one.difference.low, one.difference.high], [y, y], color=color, linewidth=2 if one.label == MACRO else 1
+        )
+        ax.plot(one.difference.value, y, "o", color=color, markersize=4)
+    names = [f"{one.label}, {one.column} {one.value}" if one.column else one.label for one in rows]
+    ax.set_yticks(range(len(rows)), names, fontsize=7)
+    ax.axvline(0, color=_LINE, linewidth=0.8, linestyle=":")
+    ax.set_xlabel("average precision, candidate minus champion (95 % interval)")
+    return figure
+
+
+_PANELS: dict[str, Panel] = {
+    "precision_recall": _precision_recall,
+    "calibration": _calibration,
+    "scores": _scores,
+    "costs": _costs,
+}
