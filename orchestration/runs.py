@@ -13,18 +13,25 @@ import dagster as dg
 
 from orchestration.settings import Settings
 
+STAGES = ("training_set", "candidate", "release", "deployment")
 _DAGSTER_YAML = Path(__file__).parents[1] / "infra" / "dagster.yaml"
 _RANGE_START, _RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
 
 
 @dataclass(frozen=True)
 class RunResult:
-    """How a run ended; `reason` is one line per failed step."""
+    """How a run ended; `reason` says why in one line, and is empty for a success."""
 
     run_id: str
-    passed: bool
+    is_success: bool
     reason: str
     duration_s: float
+
+    @property
+    def line(self) -> str:
+        """The result for a person."""
+        verdict = "succeeded" if self.is_success else f"failed: {self.reason}"
+        return f"run {self.run_id[:8]} {verdict} ({self.duration_s:.1f} s)"
 
 
 @contextmanager
@@ -39,6 +46,7 @@ def open_instance(settings: Settings) -> Iterator[dg.DagsterInstance]:
 
 
 def materialize(
+    settings: Settings,
     keys: Sequence[str],
     *,
     first: date | None = None,
@@ -52,7 +60,6 @@ def materialize(
     """
     if first is not None:
         tags = {**(tags or {}), _RANGE_START: first.isoformat(), _RANGE_END: (last or first).isoformat()}
-    settings = Settings.from_environment()
     job, started = _all_assets(settings), time.monotonic()
     with open_instance(settings) as instance:
         result = job.execute_in_process(
@@ -64,16 +71,32 @@ def materialize(
     return RunResult(result.run_id, result.success, _reason(result), time.monotonic() - started)
 
 
+def run_detector(settings: Settings, detector: str, *, until: str = "release", stages: Sequence[str] = ()) -> RunResult:
+    """Run a detector's chain from its training set to the stage `until`, or just the stages named."""
+    if until not in STAGES:
+        raise ValueError(f"until is {until!r}; it must be one of {', '.join(STAGES)}")
+    chosen = stages or STAGES[: STAGES.index(until) + 1]
+    return materialize(settings, [f"{detector}/{stage}" for stage in chosen])
+
+
 @cache
-def _all_assets(_: Settings) -> dg.JobDefinition:
+def _all_assets(settings: Settings) -> dg.JobDefinition:
     """The job of everything, loaded once for each environment."""
     from orchestration.definitions import defs
 
-    return defs().get_implicit_global_asset_job_def()
+    if Settings.from_environment() != settings:
+        raise ValueError(f"home is {settings.home}, but MEWS_HOME and its like say {Settings.from_environment().home}")
+    return defs().resolve_implicit_global_asset_job_def()
 
 
 def _reason(result: dg.ExecuteInProcessResult) -> str:
-    return "; ".join(f"{e.step_key}: {_cause(e)}" for e in result.all_events if e.is_step_failure)
+    """What the failed checks and the failed steps said."""
+    checks = [
+        e.asset_check_evaluation_data for e in result.all_events if e.event_type_value == "ASSET_CHECK_EVALUATION"
+    ]
+    refused = [f"{c.asset_key.to_user_string()}: {c.description or c.check_name}" for c in checks if not c.passed]
+    steps = [f"{e.step_key}: {_cause(e)}" for e in result.all_events if e.is_step_failure]
+    return "; ".join(refused or steps)
 
 
 def _cause(event: dg.DagsterEvent) -> str:

@@ -2,9 +2,11 @@
 
 from collections.abc import Callable, Iterable
 from datetime import date, timedelta
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import pyarrow.parquet as pq
 
 from orchestration.settings import Settings
 
@@ -22,6 +24,11 @@ def partitions(settings: Settings) -> dg.DailyPartitionsDefinition:
 def of(context: dg.AssetExecutionContext) -> list[date]:
     """The days that a step is asked for, in order."""
     return sorted(date.fromisoformat(key) for key in context.partition_keys)
+
+
+def num_rows(folder: Path) -> dict[str, Any]:
+    """How many rows the files of one day hold, under the name that Dagster draws."""
+    return {"dagster/partition_row_count": sum(pq.read_metadata(file).num_rows for file in folder.glob("*.parquet"))}
 
 
 def describe(context: dg.AssetExecutionContext, days: Iterable[date], facts: Callable[[date], dict[str, Any]]) -> None:

@@ -36,10 +36,11 @@ def feature_view(view: View, partitions: dg.PartitionsDefinition) -> dg.AssetsDe
         description=f"{view.meaning.capitalize()}: one row per `{view.entity}` and moment, as known just before it.",
     )
     def asset(context: dg.AssetExecutionContext, settings: dg.ResourceParam[Settings]) -> dg.MaterializeResult:
-        from feature_repo.compute import compute_day
+        from feature_repo.compute import compute_days
 
-        num_rows = {day: compute_day(settings.lake, day, views=[view.name])[view.name] for day in days.of(context)}
-        days.describe(context, num_rows, lambda day: {"dagster/partition_row_count": num_rows[day]})
+        lake, chosen = settings.lake, days.of(context)
+        compute_days(lake, chosen[0], chosen[-1], views=[view.name])
+        days.describe(context, chosen, lambda day: days.num_rows(lake.folder("features", view.name, day)))
         return dg.MaterializeResult()
 
     return asset
