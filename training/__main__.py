@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import warnings
 from pathlib import Path
 
 from training.fit import fit
@@ -14,6 +15,7 @@ def main() -> None:
     parser.add_argument("--dry-run", action="store_true")
     asked = parser.parse_args()
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # its tips advertise
+    warnings.filterwarnings("ignore", module="lightning")
     fit(asked.run_dir, is_dry_run=asked.dry_run)
 
 

@@ -84,14 +84,9 @@ class GlobalBatchLoader:
     def __init__(self, examples: Examples, rows: npt.NDArray[np.int64], *, shape: "BatchShape", seed: int) -> None:
         self.examples, self.rows, self.shape, self.seed = examples, rows, shape, seed
         self.epoch = self.position = 0  # position: micro-batches already taken from this epoch
-        self.is_resumed = False
 
     def __len__(self) -> int:
         return len(self.rows) // self.shape.global_batch * self.shape.num_micro_batches
-
-    def set_epoch(self, epoch: int) -> None:
-        """Called by Lightning before each epoch."""
-        self.epoch = epoch
 
     def state_dict(self) -> dict[str, int]:
         """Where the next batch comes from."""
@@ -99,18 +94,16 @@ class GlobalBatchLoader:
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Go on from a stored place."""
-        self.epoch, self.position, self.is_resumed = state["epoch"], state["position"], True
+        self.epoch, self.position = state["epoch"], state["position"]
 
     def __iter__(self) -> Iterator[Batch]:
-        if not self.is_resumed:
-            self.position = 0
-        self.is_resumed = False
+        if self.position == len(self):
+            self.epoch, self.position = self.epoch + 1, 0
         order = np.random.default_rng([self.seed, self.epoch]).permutation(self.rows)
         while self.position < len(self):
             chosen = order[self.shape.slice(self.position)]
             self.position += 1
             yield self.examples.batch(chosen)
-        self.position, self.epoch = 0, self.epoch + 1
 
 
 @dataclass(frozen=True)
@@ -161,6 +154,11 @@ class DetectorData(L.LightningDataModule):
         """As configured, or all rows of a smaller training set, in a number that divides over devices."""
         unit = self.trainer.world_size * self.num_micro_batches
         return max(unit, min(self.spec.fit.global_batch_size, len(self.rows)) // unit * unit)
+
+    @property
+    def num_steps(self) -> int:
+        """Optimizer steps of the whole fit."""
+        return len(self.rows) // self.global_batch * self.spec.fit.max_epochs
 
     def train_dataloader(self) -> GlobalBatchLoader:
         """What of every global batch falls to this rank."""

@@ -1,31 +1,20 @@
-"""Writes what serving needs of a trained network: weights, encoder and an ONNX graph. No pickle."""
+"""Completes a bundle for serving: the head as an ONNX graph, proved against torch, and golden answers."""
 
 import warnings
 from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
 from torch import nn
 
-from training.detector import DetectorSpec
 from training.encoder import Encoder
 from training.golden import examples, write_golden
-from training.networks.registry import build_network
 from training.networks.tabular import Head
 from training.scorer import Scorer
+from training.weights import load_network
 
 OPSET = 18
 MAX_DIFFERENCE = 1e-5  # between the logits of torch and of the bundle
-
-
-def write_weights(bundle: Path, spec: DetectorSpec, *, encoder: Encoder, network: nn.Module) -> None:
-    """The part of a bundle that needs no ONNX: spec.json, encoder.json, model.safetensors."""
-    bundle.mkdir(parents=True, exist_ok=True)
-    (bundle / "spec.json").write_text(spec.model_dump_json(indent=1), encoding="utf-8")
-    (bundle / "encoder.json").write_text(encoder.to_json(), encoding="utf-8")
-    weights = {name: weight.detach().cpu().contiguous() for name, weight in network.state_dict().items()}
-    save_file(weights, bundle / "model.safetensors")
 
 
 def complete(bundle: Path) -> None:
@@ -34,15 +23,6 @@ def complete(bundle: Path) -> None:
     write_onnx(bundle / "dense.onnx", network)
     check_parity(bundle, network, encoder=encoder)
     write_golden(bundle)
-
-
-def load_network(bundle: Path) -> tuple[nn.Module, Encoder]:
-    """The network and the encoder of a bundle, in torch."""
-    spec = DetectorSpec.model_validate_json((bundle / "spec.json").read_text(encoding="utf-8"))
-    encoder = Encoder.from_json((bundle / "encoder.json").read_text(encoding="utf-8"))
-    network = build_network(spec, encoder)
-    network.load_state_dict(load_file(bundle / "model.safetensors"))
-    return network.eval(), encoder
 
 
 def write_onnx(path: Path, network: nn.Module) -> None:

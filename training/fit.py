@@ -4,6 +4,7 @@ Needs torch, lightning, numpy, pyarrow, safetensors and pydantic, so that it run
 """
 
 import os
+from importlib.util import find_spec
 from pathlib import Path
 
 import lightning as L
@@ -15,10 +16,10 @@ from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from training.data import DetectorData, Examples, InOrder
 from training.detector import DetectorSpec
 from training.encoder import Floats
-from training.export import write_weights
 from training.module import WATCHED, DetectorModule
 from training.networks.registry import build_network
 from training.progress import Progress
+from training.weights import write_weights
 
 CHECKPOINT_EVERY_STEPS = 50
 FACTS = ("event_us", "account_id", "sampling_probability", "source", "entity_seen")  # carried along for evaluation
@@ -75,6 +76,10 @@ def _fit(run_dir: Path, *, is_dry_run: bool) -> None:
     module.load_state_dict(torch.load(best.best_model_path, weights_only=True)["state_dict"])
     write_predictions(run_dir / "predictions.parquet", data, module)
     write_weights(run_dir / "bundle", spec, encoder=data.encoder, network=network)
+    if find_spec("onnxruntime"):  # elsewhere whoever launched the run does it
+        from training.export import complete
+
+        complete(run_dir / "bundle")
 
 
 def write_predictions(path: Path, data: DetectorData, module: DetectorModule) -> None:

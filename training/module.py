@@ -70,6 +70,7 @@ class DetectorModule(L.LightningModule):
         groups += [{"params": rare, "weight_decay": 0.0}] if rare else []
         optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, fused=True)
         rates = [config.learning_rate, config.learning_rate * RARE_RATE][: len(groups)]
-        steps = int(self.trainer.estimated_stepping_batches)
+        # Lightning's own estimate would make the loader before its place is restored from a checkpoint.
+        steps = self.trainer.datamodule.num_steps
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rates, total_steps=steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

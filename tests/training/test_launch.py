@@ -1,0 +1,127 @@
+"""The launcher with real processes: killed, resumed, on one device and on two."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from tests.training.conftest import behaviour_spec, payments, write_run
+from training.launch import new_lines, train
+
+pytestmark = pytest.mark.slow
+ROOT = Path(__file__).parents[2]
+
+
+def weights(run_dir: Path) -> dict[str, np.ndarray]:
+    return load_file(run_dir / "bundle" / "model.safetensors")
+
+
+def last_step(run_dir: Path) -> int:
+    path = run_dir / "metrics.jsonl"
+    lines = path.read_text().splitlines() if path.exists() else []
+    return max((json.loads(line)["step"] for line in lines if line.endswith("}")), default=0)
+
+
+def kill_after(run_dir: Path, step: int) -> None:
+    """Start the run in a process group and end all of it with SIGKILL once it has passed a step."""
+    process = subprocess.Popen([sys.executable, "-m", "training", str(run_dir)], cwd=ROOT, start_new_session=True)
+    while last_step(run_dir) < step:
+        assert process.poll() is None
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def test_a_run_killed_twice_ends_with_the_same_bits(tmp_path: Path) -> None:
+    spec = behaviour_spec(max_epochs=30, patience=30, global_batch_size=64, hidden_size=256)
+    whole = write_run(tmp_path / "whole", spec, rows=payments())
+    killed = write_run(tmp_path / "killed", spec, rows=payments())
+    train(whole, report=lambda _: None)
+
+    kill_after(killed, 80)
+    kill_after(killed, 260)
+    train(killed, report=lambda _: None)
+
+    assert (killed / "metrics.jsonl").read_text() == (whole / "metrics.jsonl").read_text()
+    expected, found = weights(whole), weights(killed)
+    assert all((expected[name] == found[name]).all() for name in expected)
+
+
+def test_two_processes_learn_what_one_learns(tmp_path: Path) -> None:
+    one = write_run(tmp_path / "one", behaviour_spec(dropout=0.0), rows=payments())
+    two = write_run(tmp_path / "two", behaviour_spec(dropout=0.0, devices=2), rows=payments())
+
+    train(one, report=lambda _: None)
+    train(two, report=lambda _: None)
+
+    expected, found = weights(one), weights(two)
+    flat = [np.concatenate([tensors[name].ravel() for name in expected]) for tensors in (expected, found)]
+    assert np.linalg.norm(flat[0] - flat[1]) / np.linalg.norm(flat[0]) <= 1e-5
+
+
+def test_curves_are_reported_while_the_run_goes_on(behaviour_run: Path) -> None:
+    reported: list[str] = []
+
+    train(behaviour_run, report=reported.append)
+
+    assert reported == (behaviour_run / "metrics.jsonl").read_text().splitlines()
+
+
+def test_a_failed_fit_ends_the_launcher_with_its_status(tmp_path: Path) -> None:
+    run_dir = write_run(tmp_path / "run", behaviour_spec(), rows=payments().drop_columns("amount"))
+
+    with pytest.raises(SystemExit, match="training of run ended with status 1"):
+        train(run_dir, report=lambda _: None)
+
+
+def test_sigterm_reaches_the_fit(behaviour_run: Path) -> None:
+    timer = threading.Timer(3, os.kill, (os.getpid(), signal.SIGTERM))
+    timer.start()
+
+    with pytest.raises(SystemExit, match="ended with status"):
+        train(behaviour_run, report=lambda _: None)
+
+
+def test_a_half_written_line_waits(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    lines = new_lines(path)
+    assert next(lines) == []
+
+    path.write_text("one\ntw")
+    first = next(lines)
+    path.write_text("one\ntwo\nthree\n")
+    second = next(lines)
+    path.write_text("one\n")
+
+    assert (first, second, next(lines)) == (["one"], ["two", "three"], [])
+
+
+def test_the_fit_path_needs_torch_lightning_numpy_pyarrow_and_safetensors_alone(behaviour_run: Path) -> None:
+    program = """
+import sys
+absent = {"onnx", "onnxruntime", "onnxscript", "rtdl_num_embeddings", "confusable_homoglyphs", "duckdb", "orjson",
+          "dagster_pipes", "dagster", "mlflow", "feast"}
+class Bare:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in absent:
+            raise ModuleNotFoundError(name)
+sys.meta_path.insert(0, Bare())
+import importlib.util
+found = importlib.util.find_spec
+importlib.util.find_spec = lambda name, package=None: None if name in absent else found(name, package)
+from training.__main__ import main
+main()
+"""
+
+    subprocess.run([sys.executable, "-c", program, str(behaviour_run)], cwd=ROOT, check=True)
+
+    bundle = {path.name for path in (behaviour_run / "bundle").iterdir()}
+    assert bundle == {"spec.json", "encoder.json", "model.safetensors"}

@@ -1,0 +1,105 @@
+"""`python -m training.launch RUN_DIR`: trains a run folder in processes of its own, evaluates it and registers it.
+
+Under Dagster it owns Pipes; from a shell it prints. Ranks only write files: a restarted rank would open Pipes twice.
+The same command goes on where a killed run stopped.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from importlib import import_module
+from pathlib import Path
+
+from dagster_pipes import DAGSTER_PIPES_CONTEXT_ENV_VAR, open_dagster_pipes
+
+from training.detector import DetectorSpec
+
+MAX_RESTARTS = 3  # torchrun starts all ranks again when one dies; each goes on from the last checkpoint
+POLL_S = 0.5
+
+
+def main() -> None:
+    """Launch the run folder named on the command line."""
+    run_dir = Path(sys.argv[1])
+    if DAGSTER_PIPES_CONTEXT_ENV_VAR not in os.environ:
+        launch(run_dir, report=lambda line: print(line, flush=True))  # noqa: T201
+        return
+    with open_dagster_pipes() as pipes:
+        pipes.report_asset_materialization(metadata=launch(run_dir, report=pipes.log.info))
+
+
+def launch(run_dir: Path, *, report: Callable[[str], None]) -> dict[str, float | int | str]:
+    """Train, evaluate, register; return the numbers of result.json."""
+    train(run_dir, report=report)
+    import_module("training.evaluate").evaluate_run(run_dir)  # matplotlib
+    import_module("training.registry").register(run_dir)  # MLflow
+    return json.loads((run_dir / "result.json").read_text(encoding="utf-8"))
+
+
+def train(run_dir: Path, *, report: Callable[[str], None]) -> None:
+    """Run the fit in a process group of its own and report its curves live; raises SystemExit with its status."""
+    process = subprocess.Popen(command(run_dir), start_new_session=True, env=environment())
+    before = signal.signal(signal.SIGTERM, lambda *_: os.killpg(process.pid, signal.SIGTERM))
+    lines = new_lines(run_dir / "metrics.jsonl")
+    try:
+        while _is_running(process):
+            for line in next(lines):
+                report(line)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    for line in next(lines):
+        report(line)
+    if process.returncode:
+        raise SystemExit(f"training of {run_dir.name} ended with status {process.returncode}; its last words are above")
+    if not (run_dir / "bundle" / "dense.onnx").exists():
+        from training.export import complete
+
+        complete(run_dir / "bundle")
+
+
+def command(run_dir: Path) -> list[str]:
+    """One process for one device; torchrun for more. Several nodes: start torchrun on each, see infra/."""
+    spec = DetectorSpec.model_validate_json((run_dir / "detector.json").read_text(encoding="utf-8"))
+    module = ["-m", "training", str(run_dir)]
+    if spec.fit.devices == 1:
+        return [sys.executable, *module]
+    count = [f"--nproc-per-node={spec.fit.devices}", f"--max-restarts={MAX_RESTARTS}"]
+    return [sys.executable, "-m", "torch.distributed.run", "--standalone", *count, *module]
+
+
+def environment() -> dict[str, str]:
+    """Ours, with torchrun's store kept from the ranks: a restarted one would find a dead one's address.
+
+    See https://github.com/pytorch/pytorch/issues/135712.
+    """
+    return {**os.environ, "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
+
+
+def new_lines(path: Path) -> Iterator[list[str]]:
+    """Each time, the whole lines that were added to a file since; a file that was cut is read on from its end."""
+    offset = 0
+    while True:
+        found = []
+        if path.exists():
+            with path.open(encoding="utf-8") as file:
+                offset = min(offset, path.stat().st_size)
+                file.seek(offset)
+                while (line := file.readline()).endswith("\n"):
+                    offset = file.tell()
+                    found.append(line.strip())
+        yield found
+
+
+def _is_running(process: subprocess.Popen[bytes]) -> bool:
+    try:
+        process.wait(timeout=POLL_S)
+    except subprocess.TimeoutExpired:
+        return True
+    return False
+
+
+if __name__ == "__main__":
+    main()
