@@ -21,7 +21,8 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """A day-partitioned table of the lake; the day is that of `event_us`, UTC, and is the partition, not a column."""
+    """A day-partitioned table of the lake. The day is the partition, not a column, and in UTC: that of `event_us`, and
+    for labels that of `known_us`, so that a day once written is never written to again."""
 
     name: str
     meaning: str
@@ -95,8 +96,8 @@ LABELS = Table(
         "split": Column(
             "VARCHAR",
             is_nullable=True,
-            values=("train", "validation", "calibration", "test"),
-            meaning="a split frozen by the data's publisher; null: split by time and entity",
+            values=("train", "validation", "calibration", "test", "unused"),
+            meaning="frozen by the data's publisher; unused: for features only; null: split by time and entity",
         ),
     },
 )

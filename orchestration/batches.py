@@ -1,4 +1,4 @@
-"""Files of an arriving batch: how they are read for inspection, and how they move without a reader seeing half of one."""
+"""Files of an arriving batch: how they are read for inspection, and how they move without showing half of one."""
 
 import os
 import shutil
@@ -13,6 +13,8 @@ import pyarrow.parquet as pq
 from feature_repo.lake import Lake
 from feature_repo.tables import TABLES
 
+# The moment that must lie in the day: a label belongs to the day on which it became known.
+DAY_COLUMN = {**dict.fromkeys(TABLES, "event_us"), "labels": "known_us"}
 _DAYS_OF_USUAL_VOLUME = 7
 # Below these the usual number of rows is not known well enough to call a day unusual.
 _MIN_DAYS, _MIN_ROWS = 3, 100
@@ -68,10 +70,11 @@ def is_readable(file: Path) -> bool:
 
 def lay_columns(connection: duckdb.DuckDBPyConnection, batches: Iterable[Batch]) -> None:
     """Create the table `columns`: one row per file and column of the batches."""
-    connection.execute('CREATE TABLE columns (file VARCHAR, name VARCHAR, type VARCHAR, declaration VARCHAR)')
+    connection.execute("CREATE TABLE columns (file VARCHAR, name VARCHAR, type VARCHAR, declaration VARCHAR)")
     for batch in batches:
         for file in batch.files:
-            described = connection.execute(f"DESCRIBE SELECT * FROM {_parquet([file], is_partitioned=False)}").fetchall()
+            query = f"DESCRIBE SELECT * FROM {_parquet([file], is_partitioned=False)}"  # noqa: S608
+            described = connection.execute(query).fetchall()
             rows = [(f"{batch.day}/{file.name}", name, type_, f"{name} {type_}") for name, type_, *_ in described]
             connection.executemany("INSERT INTO columns VALUES (?, ?, ?, ?)", rows)
 
@@ -82,10 +85,9 @@ def lay_rows(connection: duckdb.DuckDBPyConnection, lake: Lake, batches: list[Ba
     arriving = [file for batch in batches for file in batch.files]
     kept = _kept(lake, batches)
     derived = [f"regexp_matches({n}, '{c.pattern}') AS {n}_matches" for n, c in table.columns.items() if c.pattern]
-    derived.append("event_us - epoch_us(CAST(day AS TIMESTAMP)) AS us_after_midnight")
+    derived.append(f"{DAY_COLUMN[table.name]} - epoch_us(CAST(day AS TIMESTAMP)) AS us_after_midnight")
     if table.name != "labels":
-        ids = f"SELECT event_id FROM {_parquet(kept)}" if kept else "SELECT NULL AS event_id WHERE false"  # noqa: S608
-        derived.append(f"NOT EXISTS (SELECT 1 FROM ({ids}) AS known WHERE known.event_id = b.event_id) AS event_id_is_new")
+        derived.append(f"{_is_new(kept)} AS event_id_is_new")
     columns = ", ".join([*table.columns, *derived])
     connection.execute(f"CREATE VIEW batch AS SELECT {columns} FROM {_parquet(arriving)} AS b")  # noqa: S608
     first, last = min(b.day for b in batches), max(b.day for b in batches)
@@ -146,7 +148,9 @@ def _stamp(file: Path) -> tuple[int, int]:
 def _require_unchanged(batch: Batch) -> None:
     for file, stamp in batch.stamps.items():
         if not file.exists() or _stamp(file) != stamp:
-            raise RuntimeError(f"{batch.table} of {batch.day}: {file.name} was replaced while it was validated; run again")
+            raise RuntimeError(
+                f"{batch.table} of {batch.day}: {file.name} was replaced while it was validated; run again"
+            )
 
 
 def _kept(lake: Lake, batches: list[Batch]) -> list[Path]:
@@ -154,6 +158,11 @@ def _kept(lake: Lake, batches: list[Batch]) -> list[Path]:
     table = batches[0].table
     replaced = {lake.folder("events", table, batch.day) / file.name for batch in batches for file in batch.files}
     return sorted(set(lake.folder("events", table).glob("day=*/*.parquet")) - replaced)
+
+
+def _is_new(kept: list[Path]) -> str:
+    ids = f"SELECT event_id FROM {_parquet(kept)}" if kept else "SELECT NULL AS event_id WHERE false"  # noqa: S608
+    return f"NOT EXISTS (SELECT 1 FROM ({ids}) AS known WHERE known.event_id = b.event_id)"  # noqa: S608
 
 
 def _recent(files: list[Path], first: date) -> list[Path]:

@@ -28,12 +28,11 @@ class Process:
     port: int | None = None
     health_path: str | None = None  # None: it is well while it lives
     patience_s: float = 180.0  # without a good answer for so long it is restarted; a cold MLflow took 41 s under load
-    is_work_kept: bool = False  # True: what it started goes on when it dies, as Dagster's runs do
 
     @property
     def link(self) -> str:
         """Where a person finds it."""
-        return f"http://{HOST}:{self.port}" if self.port else ""
+        return f"http://{HOST}:{self.port}" if self.health_path else ""
 
 
 class State(StrEnum):
@@ -96,8 +95,7 @@ class Child:
         self._probe_due = now
 
     def _bury(self, now: float, why: str) -> None:
-        if not self.process.is_work_kept:
-            kill_marked(self._mark)  # a worker that outlived it may still hold the port
+        kill_marked(self._mark)  # a worker that outlived it may still hold the port
         self._num_failures = 0 if now - self._started > STEADY_S else self._num_failures + 1
         delay_s = min(LONGEST_DELAY_S, 0.25 * 2**self._num_failures)
         self.state, self.note, self._due = State.WAITING, f"{why}, see {self.log.name}", now + delay_s

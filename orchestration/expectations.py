@@ -24,7 +24,7 @@ _VOLUME_OF_EVENTS = (0.1, 5.0)
 
 
 def columns_are_declared(table: Table) -> list[Expectation]:
-    """Of the view `columns` (one row per file and column, as "NAME TYPE"): none missing, none unknown, none mistyped."""
+    """Of the view `columns` (one row per file and column): none missing, none unknown, none mistyped."""
     accepted = {name: _NARROWER.get(c.type, (c.type,)) for name, c in table.columns.items()}
     declared = [f"{name} {type_}" for name, types in accepted.items() for type_ in types]
     return [

@@ -12,6 +12,7 @@ from great_expectations.expectations.expectation import Expectation
 
 PATCHED_VERSIONS = ("1.24.",)
 NUM_EXAMPLES = 5
+unpatched = SqlAlchemyExecutionEngine.execute_query
 
 
 class NotEvaluated(RuntimeError):

@@ -28,12 +28,13 @@ class Settings:
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Self:
         """Read MEWS_* and MLFLOW_TRACKING_URI; what is not set has the value of one laptop."""
+        profiles: dict[str, Profile] = {"embedded": "embedded", "team": "team"}
         profile = environment.get("MEWS_PROFILE", "embedded")
-        if profile not in ("embedded", "team"):
+        if profile not in profiles:
             raise ValueError(f"MEWS_PROFILE is {profile!r}; it must be 'embedded' or 'team'")
         return cls(
             home=Path(environment.get("MEWS_HOME", ".mews")).absolute(),
-            profile=profile,
+            profile=profiles[profile],
             mlflow_uri=environment.get("MLFLOW_TRACKING_URI", ""),
             webhook_url=environment.get("MEWS_WEBHOOK_URL", ""),
             first_day=date.fromisoformat(environment.get("MEWS_FIRST_DAY", "2018-01-01")),

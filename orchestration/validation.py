@@ -62,6 +62,14 @@ class Report:
         return "\n".join(lines) + "\n"
 
 
+@dataclass(frozen=True)
+class Known:
+    """What is known outside the lake when a batch is judged."""
+
+    label_names: frozenset[str]
+    now_us: int
+
+
 def validate_batch(lake: Lake, table: str, day: date, *, label_names: Collection[str] = ()) -> Report:
     """Decide about one day of one table; see `validate_batches`."""
     return validate_batches(lake, table, [day], label_names=label_names)[0]
@@ -72,32 +80,30 @@ def validate_batches(
 ) -> list[Report]:
     """Decide about several days in order, as many as possible in one pass, and move what was decided.
 
-    A pass over all days that finds something bad is split in halves until the bad days are alone. A day of which nothing
-    new arrived keeps its verdict. Raises NotEvaluated, with nothing moved, when an expectation itself fails.
+    A pass over all days that finds something bad is split in halves until the bad days are alone. A day of which
+    nothing new arrived keeps its verdict. Raises NotEvaluated, with nothing moved, when an expectation itself fails.
     """
-    now_us = now_us if now_us is not None else int(datetime.now(UTC).timestamp() * 1_000_000)
+    known = Known(frozenset(label_names), now_us or int(datetime.now(UTC).timestamp() * 1_000_000))
     arrived = [day for day in days if batches.arrived(lake, table, day)]
-    reports = _decide(lake, [batches.read(lake, table, day) for day in arrived], label_names, now_us)
+    reports = _decide(lake, [batches.read(lake, table, day) for day in arrived], known)
     standing = [_standing(lake, table, day) for day in days if day not in arrived]
     return sorted([*reports, *standing], key=lambda report: report.day)
 
 
-def _decide(lake: Lake, arrived: list[Batch], label_names: Collection[str], now_us: int) -> list[Report]:
+def _decide(lake: Lake, arrived: list[Batch], known: Known) -> list[Report]:
     if not arrived:
         return []
     with tempfile.TemporaryDirectory() as folder:
-        outcomes = _inspect(lake, arrived, Path(folder), label_names, now_us)
+        outcomes = _inspect(lake, arrived, Path(folder), known)
     is_bad = not all(outcome.passed for outcome in outcomes)
     if is_bad and len(arrived) > 1:
         half = len(arrived) // 2
-        first = _decide(lake, arrived[:half], label_names, now_us)
-        return first + _decide(lake, arrived[half:], label_names, now_us)
+        first = _decide(lake, arrived[:half], known)
+        return first + _decide(lake, arrived[half:], known)
     return [_settle(lake, batch, Report(batch.table, batch.day, batch.num_rows, outcomes)) for batch in arrived]
 
 
-def _inspect(
-    lake: Lake, arrived: list[Batch], folder: Path, label_names: Collection[str], now_us: int
-) -> tuple[Outcome, ...]:
+def _inspect(lake: Lake, arrived: list[Batch], folder: Path, known: Known) -> tuple[Outcome, ...]:
     """Look at files first, then at columns, then at rows: each only makes sense when the one before holds."""
     table = TABLES[arrived[0].table]
     unreadable = [file.name for batch in arrived for file in batch.files if not batches.is_readable(file)]
@@ -112,7 +118,7 @@ def _inspect(
     database = folder / "rows.duckdb"
     with duckdb.connect(database) as connection:
         batches.lay_rows(connection, lake, arrived)
-    rows = expectations.rows_are_valid(table, now_us=now_us, label_names=label_names)
+    rows = expectations.rows_are_valid(table, now_us=known.now_us, label_names=known.label_names)
     volume = expectations.volume_is_usual(table)
     found = check(database, "batch", rows, id_column="event_id")
     found += check(database, "volumes", volume, id_column="day")

@@ -124,19 +124,6 @@ def test_what_a_dead_child_left_in_another_session_is_ended_before_it_starts_aga
         assert not grandchild.is_running() or grandchild.status() == psutil.STATUS_ZOMBIE
 
 
-def test_work_that_shall_go_on_outlives_the_process_that_started_it(home: Path) -> None:
-    daemon = Process(name="daemon", command=[sys.executable, str(home / "stubborn.py"), "parent"], is_work_kept=True)
-    with supervise([daemon], home=home, grace_s=0.5) as supervisor:
-        until(lambda: len(marked(f"{home.resolve()}|")) == 3, tick=supervisor.tick)
-        grandchild = next(p for p in marked(f"{home.resolve()}|") if p.cmdline()[-1].endswith("stubborn.py"))
-
-        os.kill(supervisor.children[-1].pid or 0, signal.SIGKILL)
-        until(lambda: supervisor.children[-1].num_restarts == 1, tick=supervisor.tick)
-
-        assert grandchild.is_running()
-    assert not marked(f"{home.resolve()}|")
-
-
 def test_a_child_that_keeps_failing_is_tried_less_and_less_often(home: Path) -> None:
     broken = Process(name="broken", command=[sys.executable, "-c", "raise SystemExit(3)"])
     with supervise([broken], home=home) as supervisor:

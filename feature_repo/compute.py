@@ -1,0 +1,113 @@
+"""Computes the feature rows of one day from the days that its longest window reaches, and no others."""
+
+from collections.abc import Sequence
+from datetime import date, timedelta
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from feature_repo import text
+from feature_repo.lake import DAY_US, Lake, day_of, days_between, start_us
+from feature_repo.tables import TABLES
+from feature_repo.windows import ALL, VIEWS, View, asked_at
+
+LABEL_DELAY_DAYS = 90  # as in facts_verdicts.sql
+
+
+def compute_day(lake: Lake, day: date, *, views: Sequence[str] = ALL) -> dict[str, int]:
+    """Write the feature rows of a day, and return how many there are per view."""
+    return compute_days(lake, day, day, views=views)
+
+
+def compute_days(lake: Lake, first: date, last: date, *, views: Sequence[str] = ALL) -> dict[str, int]:
+    """Write the feature rows of some days in one pass over the facts, and return how many there are per view.
+
+    The rows are a function of the lake's events alone, so computing a day again gives the same rows, and after a late
+    fact it gives the same rows and the added ones.
+    """
+    return {name: _compute_view(lake, VIEWS[name], first=first, last=last) for name in views}
+
+
+def _compute_view(lake: Lake, view: View, *, first: date, last: date) -> int:
+    with lake.connect() as connection:
+        bound_tables(connection, lake, view, first=first, last=last)
+        end_us = start_us(last) + DAY_US
+        moments = text.moments(view, tables=asked_at(view), first_us=start_us(first), end_us=end_us)
+        connection.execute(f"CREATE TEMP TABLE moments AS {moments}")
+        rows = stamped(evaluate(connection, view))
+    for day in days_between(first, last):
+        _write_day(lake, view, rows, day=day)
+    return int(rows.num_rows)
+
+
+def _write_day(lake: Lake, view: View, rows: pa.Table, *, day: date) -> None:
+    event_us = rows["event_us"]
+    is_of_day = pc.and_(pc.greater_equal(event_us, start_us(day)), pc.less(event_us, start_us(day) + DAY_US))
+    of_day = rows.filter(is_of_day)
+    if of_day.num_rows:
+        lake.write("features", view.name, of_day, day=day)
+    else:
+        lake.remove("features", view.name, day)
+
+
+def features_at(lake: Lake, view: View, moments: Sequence[tuple[str | None, int]]) -> list[dict[str, Any]]:
+    """f(entity, t) for any moments, in their order, by what was known then; all null where there is no entity."""
+    asked = pa.table({"entity": pa.array([e for e, _ in moments], pa.string()), "us": [us for _, us in moments]})
+    with lake.connect() as connection:
+        days = [day_of(us) for _, us in moments]
+        bound_tables(connection, lake, view, first=min(days), last=max(days))
+        connection.register("asked", asked)
+        connection.execute(
+            "CREATE TEMP TABLE points AS SELECT DISTINCT *, us AS created FROM asked WHERE entity NOTNULL"
+        )
+        connection.execute(f"CREATE TEMP TABLE facts AS {text.facts(view)}")
+        rows = connection.sql(text.features(view)).to_arrow_table().to_pylist()
+    names = [feature.name for feature in view.features]
+    found = {(row[view.entity], row["event_us"]): {name: row[name] for name in names} for row in rows}
+    return [found.get(moment, dict.fromkeys(names)) for moment in moments]
+
+
+def evaluate(connection: duckdb.DuckDBPyConnection, view: View) -> pa.Table:
+    """The features of a view at the `moments` (entity, us) of a connection, one row per moment and late fact."""
+    connection.execute(f"CREATE OR REPLACE TEMP TABLE facts AS {text.facts(view)}")
+    connection.execute(f"CREATE OR REPLACE TEMP TABLE points AS {text.points(view)}")
+    return connection.sql(text.features(view)).to_arrow_table()
+
+
+def bound_tables(connection: duckdb.DuckDBPyConnection, lake: Lake, view: View, *, first: date, last: date) -> None:
+    """Let the tables of a connection show only the days that a view needs to answer from `first` to `last`."""
+    start = None
+    if view.reach_us:
+        delay = LABEL_DELAY_DAYS if "verdicts" in view.facts else 0
+        start = first - timedelta(days=-(-view.reach_us // DAY_US) + delay)
+    for table in TABLES:
+        connection.execute(f"CREATE OR REPLACE VIEW {table} AS {lake.select('events', table, first=start, last=last)}")
+
+
+def stamped(rows: pa.Table) -> pa.Table:
+    """The rows with the two timestamps that Feast reads: when it was so, and since when that is known."""
+    utc = pa.timestamp("us", tz="UTC")
+    event_timestamp, created = rows["event_us"].cast(utc), rows["created_us"].cast(utc)
+    return rows.append_column("event_timestamp", event_timestamp).append_column("created", created)
+
+
+def touched_days(lake: Lake, day: date, *, views: Sequence[str] = ALL) -> list[date]:
+    """The days whose feature rows change because facts of a day arrived late; they are to be computed again."""
+    ends = [_last_touched(lake, day, VIEWS[name]) for name in views]
+    last = max((end for end in ends if end), default=None)
+    return [] if last is None else [day + timedelta(days=i) for i in range((last - day).days + 1)]
+
+
+def _last_touched(lake: Lake, day: date, view: View) -> date | None:
+    """A late fact changes rows from its own moment until its arrival, and none beyond the view's reach."""
+    with lake.connect() as connection:
+        bound_tables(connection, lake, view, first=day, last=day)
+        first_us, end_us = start_us(day), start_us(day) + DAY_US
+        reach_us = view.reach_us or 1 << 62
+        row = connection.execute(
+            f"SELECT max(least(known_us, us + {reach_us})) FROM ({text.facts(view)}) "  # noqa: S608
+            f"WHERE known_us > us AND us >= {first_us} AND us < {end_us}"
+        ).fetchone()
+    return None if row is None or row[0] is None else day_of(row[0])

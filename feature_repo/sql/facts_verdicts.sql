@@ -1,0 +1,13 @@
+-- One row per fraud verdict on a payment, at the moment it became known: never at the moment of the payment.
+-- A verdict that took more than 90 days is not counted, which bounds the days that have to be read.
+SELECT
+    labels.event_id,
+    labels.known_us AS us,
+    labels.known_us AS known_us,
+    payments.merchant_id,
+    CAST(labels.value AS BIGINT) AS is_fraud
+FROM labels
+INNER JOIN payments ON labels.event_id = payments.event_id
+WHERE labels.event_table = 'payments'
+    AND labels.label = 'fraud'
+    AND labels.known_us <= labels.event_us + 7776000000000

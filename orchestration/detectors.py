@@ -1,0 +1,36 @@
+"""Reads the detectors' folders without Dagster: the specs and policies that `defs/<name>/defs.yaml` state."""
+
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import yaml
+
+from training.detector import DetectorSpec
+from training.policy import Policy
+
+
+@dataclass(frozen=True)
+class Detector:
+    """What a detector's folder says."""
+
+    spec: DetectorSpec
+    policy: Policy
+
+
+@cache
+def read_detectors(defs: Path) -> dict[str, Detector]:
+    """Every detector by name, in the order of the folders' names."""
+    detectors = [_read(path) for path in sorted(defs.glob("*/defs.yaml"))]
+    return {detector.spec.name: detector for detector in detectors}
+
+
+def known_labels(defs: Path) -> frozenset[str]:
+    """Every label that a detector estimates or a policy defines; a verdict about another one is a mistake."""
+    detectors = read_detectors(defs).values()
+    return frozenset(label for d in detectors for label in (*d.spec.labels, *d.policy.labels))
+
+
+def _read(path: Path) -> Detector:
+    attributes = yaml.safe_load(path.read_text(encoding="utf-8"))["attributes"]
+    return Detector(DetectorSpec(**attributes["detector"]), Policy(**attributes["policy"]))

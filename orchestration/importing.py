@@ -1,0 +1,183 @@
+"""The door for real data: files of others become rows of the lake's inbox, or are refused with a reason."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from feature_repo.lake import DAY_US, Lake, Zone, start_us
+from feature_repo.tables import TABLES
+from orchestration.import_sql import judged_sql, named_sql
+from orchestration.mapping import Mapping, load_mapping, quoted
+
+if TYPE_CHECKING:
+    from rich.table import Table as RichTable
+
+__all__ = ["ImportReport", "Rejection", "import_events", "load_mapping"]
+
+READERS = {".csv", ".jsonl", ".ndjson", ".parquet"}
+MAX_NAMED = 1_000  # rejections that a report names one by one; it counts all of them
+
+
+@dataclass(frozen=True)
+class Rejection:
+    """Why one row was refused: where it stands and what class of value it held, never the value itself."""
+
+    file: str
+    row: int  # 1 is the first row of data that could be read
+    column: str
+    reason: str
+
+
+@dataclass
+class ImportReport:
+    """What an import did; the same import again writes nothing and reports every file as unchanged."""
+
+    num_read: int = 0
+    num_accepted: int = 0
+    num_rejected: int = 0
+    num_files_written: int = 0
+    num_files_unchanged: int = 0
+    labels: Counter[tuple[str, int]] = field(default_factory=Counter)  # (label, value) -> rows
+    reasons: Counter[tuple[str, str]] = field(default_factory=Counter)  # (column, reason) -> rows
+    rejections: list[Rejection] = field(default_factory=list)  # the first MAX_NAMED
+
+    def to_table(self) -> "RichTable":
+        """For a terminal."""
+        from rich.table import Table as RichTable
+
+        table = RichTable("what", "rows", title="import")
+        for name in ("num_read", "num_accepted", "num_rejected", "num_files_written", "num_files_unchanged"):
+            table.add_row(name.removeprefix("num_").replace("_", " "), f"{getattr(self, name):,}")
+        for (label, value), count in sorted(self.labels.items()):
+            table.add_row(f"label {label} = {value}", f"{count:,}")
+        for (column, reason), count in self.reasons.most_common():
+            table.add_row(f"rejected: {column} is {reason}", f"{count:,}")
+        for rejection in self.rejections[:10]:
+            table.add_row(f"  {rejection.file} row {rejection.row}: {rejection.column} is {rejection.reason}", "")
+        return table
+
+
+def import_events(lake: Lake, source: Path, mapping: Mapping) -> ImportReport:
+    """Bring the events and labels of a CSV, JSONL or Parquet file, or of a folder of them, into the inbox.
+
+    Every row keeps the lake's contract or is refused. The files are named for mapping and source, so a second import
+    of the same source changes nothing, and one of a corrected source replaces what it brought before.
+    Raises ValueError for a file that cannot be read at all or lacks a column that the mapping names.
+    """
+    report = ImportReport()
+    for file in _files(source):
+        with lake.connect() as connection:
+            _read(connection, file, mapping)
+            _judge(connection, mapping)
+            _count(connection, file, report=report)
+            name = f"{mapping.name}-{file.stem}"
+            _write(lake, connection, report=report, table=mapping.table, name=name)
+            if mapping.labels:
+                _lay_labels(connection, mapping)
+                _write(lake, connection, report=report, table="labels", name=name)
+                _count_labels(connection, report)
+    return report
+
+
+def _files(source: Path) -> list[Path]:
+    files = sorted(f for f in source.iterdir() if f.suffix in READERS) if source.is_dir() else [source]
+    if not files or not all(f.suffix in READERS and f.is_file() for f in files):
+        raise ValueError(f"{source} is not a file or a folder of {', '.join(sorted(READERS))}")
+    return files
+
+
+def _read(connection: duckdb.DuckDBPyConnection, file: Path, mapping: Mapping) -> None:
+    """Number the rows of the file and keep the columns that the mapping names, in the table `given`."""
+    path = "'" + str(file).replace("'", "''") + "'"
+    if file.suffix == ".parquet":
+        scan = f"read_parquet({path})"
+    elif file.suffix == ".csv":
+        scan = f"read_csv({path}, header = true, all_varchar = true, delim = ',', quote = '\"')"
+    else:
+        texts = ", ".join(f"{quoted(name)}: 'VARCHAR'" for name in mapping.source_columns)
+        scan = f"read_json({path}, format = 'newline_delimited', columns = {{{texts}}})"
+    try:
+        present = {row[0] for row in connection.execute(f"DESCRIBE SELECT * FROM {scan}").fetchall()}  # noqa: S608
+        absent = [name for name in mapping.source_columns if name not in present]
+        if absent:
+            raise ValueError(f"{file.name} has no column {absent[0]!r}, which mapping {mapping.name!r} names")
+        names = ", ".join(quoted(name) for name in mapping.source_columns)
+        connection.execute(f"CREATE TABLE given AS SELECT row_number() OVER () AS _row, {names} FROM {scan}")  # noqa: S608
+    except duckdb.Error as error:  # its message quotes the line that it could not read
+        raise ValueError(f"{file.name} cannot be read as {file.suffix[1:]}: {type(error).__name__}") from None
+
+
+def _judge(connection: duckdb.DuckDBPyConnection, mapping: Mapping) -> None:
+    """Lay the table `judged`: each row with the lake's columns and, where it breaks the contract, its `flaw`."""
+    connection.execute(f"CREATE VIEW named AS {named_sql(mapping)} FROM given")
+    connection.execute(f"CREATE TABLE judged AS {judged_sql(mapping)} FROM named")
+    connection.execute("DROP VIEW named; DROP TABLE given")
+
+
+def _count(connection: duckdb.DuckDBPyConnection, file: Path, *, report: ImportReport) -> None:
+    num_read, num_accepted = connection.execute("SELECT count(*), count(*) - count(flaw) FROM judged").fetchone() or (
+        0,
+        0,
+    )
+    report.num_read += num_read
+    report.num_accepted += num_accepted
+    report.num_rejected += num_read - num_accepted
+    for flaw, count in connection.execute(
+        "SELECT flaw, count(*) FROM judged WHERE flaw IS NOT NULL GROUP BY flaw"
+    ).fetchall():
+        column, reason = flaw.split("|")
+        report.reasons[column, reason] += count
+    room = MAX_NAMED - len(report.rejections)
+    named = connection.execute(
+        "SELECT row, flaw FROM judged WHERE flaw IS NOT NULL ORDER BY row LIMIT ?", [room]
+    ).fetchall()
+    report.rejections += [Rejection(file.name, row, *flaw.split("|")) for row, flaw in named]
+
+
+def _lay_labels(connection: duckdb.DuckDBPyConnection, mapping: Mapping) -> None:
+    """Lay the table `labels`: one row per event and known label."""
+    known_us = f"event_us + {int(mapping.labels_known_after_days * DAY_US)}"
+    selects = [
+        f"""SELECT event_id, '{mapping.table}' AS event_table, event_us, {known_us} AS known_us, '{name}' AS label,
+        CAST({quoted("label_" + name)} AS TINYINT) AS value, '{mapping.labels_source}' AS source,
+        CAST({mapping.sampling_probability} AS DOUBLE) AS sampling_probability, split
+        FROM judged WHERE flaw IS NULL AND {quoted("label_" + name)} IS NOT NULL"""  # noqa: S608
+        for name in mapping.labels
+    ]
+    connection.execute(f"CREATE TABLE said AS {' UNION ALL '.join(selects)}")
+
+
+def _count_labels(connection: duckdb.DuckDBPyConnection, report: ImportReport) -> None:
+    for label, value, count in connection.execute("SELECT label, value, count(*) FROM said GROUP BY ALL").fetchall():
+        report.labels[label, value] += count
+
+
+def _write(lake: Lake, connection: duckdb.DuckDBPyConnection, *, report: ImportReport, table: str, name: str) -> None:
+    """Write each day of a table, unless the inbox or the events hold just that already."""
+    rows, moment = ("said", "known_us") if table == "labels" else ("judged", "event_us")
+    good = "true" if table == "labels" else "flaw IS NULL"
+    columns = ", ".join(TABLES[table].columns)
+    days = f"SELECT DISTINCT CAST(make_timestamp({moment}) AS DATE) AS day FROM {rows} WHERE {good} ORDER BY day"  # noqa: S608
+    for (day,) in connection.execute(days).fetchall():
+        first_us = start_us(day)
+        batch = connection.sql(
+            f"""SELECT {columns} FROM {rows} WHERE {good} AND {moment} >= {first_us} AND {moment} < {first_us + DAY_US}
+            ORDER BY event_us, event_id{", label" if table == "labels" else ""}"""  # noqa: S608
+        ).to_arrow_table()
+        if _is_there(lake, table, batch, day=day, name=name):
+            report.num_files_unchanged += 1
+        else:
+            lake.write("inbox", table, batch, day=day, name=name)
+            report.num_files_written += 1
+
+
+def _is_there(lake: Lake, table: str, batch: pa.Table, *, day: date, name: str) -> bool:
+    places: tuple[Zone, ...] = ("inbox", "events")
+    files = [lake.folder(zone, table, day) / f"{name}.parquet" for zone in places]
+    return any(pq.read_table(file, partitioning=None).equals(batch) for file in files if file.exists())

@@ -1,0 +1,106 @@
+"""Runs assets headless, in this process, on the instance that the Dagster page shows."""
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import date
+from functools import cache
+from pathlib import Path
+from shutil import copyfile
+
+import dagster as dg
+
+from orchestration.settings import Settings
+
+STAGES = ("training_set", "candidate", "release", "deployment")
+_DAGSTER_YAML = Path(__file__).parents[1] / "infra" / "dagster.yaml"
+_RANGE_START, _RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """How a run ended; `reason` says why in one line, and is empty for a success."""
+
+    run_id: str
+    is_success: bool
+    reason: str
+    duration_s: float
+
+    @property
+    def line(self) -> str:
+        """The result for a person."""
+        verdict = "succeeded" if self.is_success else f"failed: {self.reason}"
+        return f"run {self.run_id[:8]} {verdict} ({self.duration_s:.1f} s)"
+
+
+@contextmanager
+def open_instance(settings: Settings) -> Iterator[dg.DagsterInstance]:
+    """The instance below `settings.home`, made on first use."""
+    settings.dagster_home.mkdir(parents=True, exist_ok=True)
+    config = settings.dagster_home / "dagster.yaml"
+    if not config.exists() and _DAGSTER_YAML.exists():
+        copyfile(_DAGSTER_YAML, config)
+    with dg.DagsterInstance.from_config(str(settings.dagster_home)) as instance:
+        yield instance
+
+
+def materialize(
+    settings: Settings,
+    keys: Sequence[str],
+    *,
+    first: date | None = None,
+    last: date | None = None,
+    tags: dict[str, str] | None = None,
+) -> RunResult:
+    """Materialize assets (`lake/payments`, `content/candidate`) and their checks in one run; days from first to last.
+
+    Assets with days and assets without cannot share a run. A refused batch or a failed gate is an answer, not an
+    exception.
+    """
+    if first is not None:
+        tags = {**(tags or {}), _RANGE_START: first.isoformat(), _RANGE_END: (last or first).isoformat()}
+    job, started = _all_assets(settings), time.monotonic()
+    with open_instance(settings) as instance:
+        result = job.execute_in_process(
+            instance=instance,
+            asset_selection=[dg.AssetKey.from_user_string(key) for key in keys],
+            tags=tags,
+            raise_on_error=False,
+        )
+    return RunResult(result.run_id, result.success, _reason(result), time.monotonic() - started)
+
+
+def run_detector(settings: Settings, detector: str, *, until: str = "release", stages: Sequence[str] = ()) -> RunResult:
+    """Run a detector's chain from its training set to the stage `until`, or just the stages named."""
+    if until not in STAGES:
+        raise ValueError(f"until is {until!r}; it must be one of {', '.join(STAGES)}")
+    chosen = stages or STAGES[: STAGES.index(until) + 1]
+    return materialize(settings, [f"{detector}/{stage}" for stage in chosen])
+
+
+@cache
+def _all_assets(settings: Settings) -> dg.JobDefinition:
+    """The job of everything, loaded once for each environment."""
+    from orchestration.definitions import defs
+
+    if Settings.from_environment() != settings:
+        raise ValueError(f"home is {settings.home}, but MEWS_HOME and its like say {Settings.from_environment().home}")
+    return defs().resolve_implicit_global_asset_job_def()
+
+
+def _reason(result: dg.ExecuteInProcessResult) -> str:
+    """What the failed checks and the failed steps said."""
+    checks = [
+        e.asset_check_evaluation_data for e in result.all_events if e.event_type_value == "ASSET_CHECK_EVALUATION"
+    ]
+    refused = [f"{c.asset_key.to_user_string()}: {c.description or c.check_name}" for c in checks if not c.passed]
+    steps = [f"{e.step_key}: {_cause(e)}" for e in result.all_events if e.is_step_failure]
+    return "; ".join(refused or steps)
+
+
+def _cause(event: dg.DagsterEvent) -> str:
+    error = event.step_failure_data.error
+    while error is not None and error.cause is not None:
+        error = error.cause
+    return " ".join(error.message.split()) if error is not None else "no message"

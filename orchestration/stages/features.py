@@ -1,0 +1,51 @@
+"""Feature rows per day, and the online state that requests read."""
+
+import dagster as dg
+
+from feature_repo.windows import Feature, View, asked_at
+from orchestration.settings import Settings
+from orchestration.stages import days
+from orchestration.stages.lake import OWNERS
+
+# Which tables of the lake a kind of fact is taken from, where it does not bear the table's own name.
+_TABLES = {"verdicts": ("labels", "payments"), "signups": ("accounts",)}
+AS_SOON_AS_ITS_EVENTS_ARE_VALID = (
+    dg.AutomationCondition.eager().without(dg.AutomationCondition.in_latest_time_window())
+    & dg.AutomationCondition.all_deps_blocking_checks_passed()
+)
+
+
+def feature_view(view: View, partitions: dg.PartitionsDefinition) -> dg.AssetsDefinition:
+    """Compute a view's rows of each day from the events that its windows reach."""
+    tables = {table for fact in view.facts for table in _TABLES.get(fact, (fact,))} | set(asked_at(view))
+    columns = [dg.TableColumn(f.name, f.dtype, description=_meaning(f)) for f in view.features]
+
+    @dg.asset(
+        key=["features", view.name],
+        deps=[["lake", table] for table in sorted(tables)],
+        partitions_def=partitions,
+        backfill_policy=days.ONE_RUN,
+        automation_condition=AS_SOON_AS_ITS_EVENTS_ARE_VALID,
+        group_name="features",
+        kinds={"duckdb", "feast", "parquet"},
+        owners=OWNERS,
+        tags={"layer": "features", "entity": view.entity},
+        freshness_policy=days.DAILY,
+        retry_policy=days.TRY_AGAIN,
+        metadata={"dagster/column_schema": dg.TableSchema(columns)},
+        description=f"{view.meaning.capitalize()}: one row per `{view.entity}` and moment, as known just before it.",
+    )
+    def asset(context: dg.AssetExecutionContext, settings: dg.ResourceParam[Settings]) -> dg.MaterializeResult:
+        from feature_repo.compute import compute_days
+
+        lake, chosen = settings.lake, days.of(context)
+        compute_days(lake, chosen[0], chosen[-1], views=[view.name])
+        days.describe(context, chosen, lambda day: days.num_rows(lake.folder("features", view.name, day)))
+        return dg.MaterializeResult()
+
+    return asset
+
+
+def _meaning(feature: Feature) -> str:
+    window = f" in the last {feature.window.name}" if feature.window else ""
+    return f"{feature.meaning}{window}; null: {feature.null}"

@@ -1,0 +1,114 @@
+"""Sensors: news from outside Dagster. Each asks for runs and computes nothing else."""
+
+import hashlib
+import json
+import urllib.request
+from collections.abc import Iterator
+from datetime import date
+from pathlib import Path
+
+import dagster as dg
+
+from feature_repo.lake import Lake
+from feature_repo.tables import TABLES
+from orchestration.settings import Settings
+from training.detector import DetectorSpec
+
+_TIMEOUT_S = 10
+
+
+def arrivals(job_name: str) -> dg.SensorDefinition:
+    """A file in the inbox starts the ingestion of its day, whichever day that is."""
+
+    @dg.sensor(
+        name="arrivals",
+        job_name=job_name,
+        minimum_interval_seconds=30,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description="A batch that arrived is validated, on its day or later.",
+    )
+    def sensor(settings: dg.ResourceParam[Settings]) -> Iterator[dg.RunRequest]:
+        for day, files in sorted(_waiting(settings.lake).items()):
+            yield dg.RunRequest(run_key=f"{day}-{_fingerprint(files)}", partition_key=day.isoformat())
+
+    return sensor
+
+
+def new_labels(spec: DetectorSpec) -> dg.SensorDefinition:
+    """Enough verdicts since the last training set start a new candidate; signatures still stand before deployment."""
+
+    @dg.sensor(
+        name=f"{spec.name}_new_labels",
+        target=[dg.AssetKey([spec.name, stage]) for stage in ("training_set", "candidate", "release")],
+        minimum_interval_seconds=60,
+        description=f"Trains {spec.name} again after {spec.retrain.min_new_labels} new verdicts about its labels.",
+    )
+    def sensor(
+        context: dg.SensorEvaluationContext, settings: dg.ResourceParam[Settings]
+    ) -> dg.RunRequest | dg.SkipReason:
+        num_labels = num_verdicts(settings.lake, spec)
+        num_new = num_labels - int(context.cursor or 0)
+        if num_new < spec.retrain.min_new_labels:
+            return dg.SkipReason(f"{num_new} of {spec.retrain.min_new_labels} new verdicts")
+        context.update_cursor(str(num_labels))
+        return dg.RunRequest(run_key=f"{spec.name}-{num_labels}", tags={"reason": f"{num_new} new verdicts"})
+
+    return sensor
+
+
+def run_failure() -> dg.SensorDefinition:
+    """Tell the webhook of every failed run, in one line."""
+
+    @dg.run_failure_sensor(
+        name="run_failure",
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description="Posts why a run failed to MEWS_WEBHOOK_URL, and tags the run with it.",
+    )
+    def sensor(context: dg.RunFailureSensorContext, settings: dg.ResourceParam[Settings]) -> None:
+        reason = why(context)
+        context.instance.add_run_tags(context.dagster_run.run_id, {"why": reason})
+        if settings.webhook_url:
+            tell(settings.webhook_url, f"{context.dagster_run.job_name} failed: {reason}", context.dagster_run.run_id)
+
+    return sensor
+
+
+def why(context: dg.RunFailureSensorContext) -> str:
+    """The innermost cause of the first failed step, in one line."""
+    for event in context.get_step_failure_events():
+        error = event.step_failure_data.error
+        while error is not None and error.cause is not None:
+            error = error.cause
+        if error is not None:
+            return f"{event.step_key}: {' '.join(error.message.split())}"[:300]
+    return " ".join((context.failure_event.message or "no step failed").split())[:300]
+
+
+def tell(url: str, text: str, run_id: str) -> None:
+    """Post a line to a webhook; `text` is the field that chat systems show."""
+    if not url.startswith(("https://", "http://")):
+        raise ValueError(f"MEWS_WEBHOOK_URL is {url!r}; it must start with https:// or http://")
+    body = json.dumps({"text": text, "run_id": run_id}).encode()
+    request = urllib.request.Request(url, data=body, headers={"Content-Type": "application/json"})  # noqa: S310
+    with urllib.request.urlopen(request, timeout=_TIMEOUT_S):  # noqa: S310
+        pass
+
+
+def num_verdicts(lake: Lake, spec: DetectorSpec) -> int:
+    """How many validated verdicts there are about a detector's labels."""
+    with lake.connect() as connection:
+        query = "SELECT count(*) FROM labels WHERE event_table = ? AND list_contains(?, label)"
+        row = connection.execute(query, [spec.events, spec.labels]).fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+def _waiting(lake: Lake) -> dict[date, list[Path]]:
+    """The days of which something lies in the inbox."""
+    days = sorted({day for table in TABLES for day in lake.days("inbox", table)})
+    return {day: [f for t in TABLES for f in lake.folder("inbox", t, day).glob("*.parquet")] for day in days}
+
+
+def _fingerprint(files: list[Path]) -> str:
+    stamps = sorted(f"{file.parent.parent.name}/{file.name} {file.stat().st_mtime_ns}" for file in files)
+    return hashlib.sha256("\n".join(stamps).encode()).hexdigest()[:16]

@@ -1,0 +1,184 @@
+"""What is to be served: deployments of signed releases, one at a time, and the way back.
+
+A deployment is an entry of the ledger; nothing here makes a bundle servable that people did not sign.
+"""
+
+import os
+import socket
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from serving.approval import NotApproved, require_servable, status
+from serving.bundle import Bundle, describe
+from serving.ledger import Entry, Ledger
+from serving.people import People
+from serving.refusals import record_refusal
+from serving.sealed_files import BundleAltered
+
+_LEASE_S = 600
+
+
+class DeploymentRefused(Exception):
+    """Another deployment of this detector is running, or there is nothing to deploy."""
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """One release with one policy, that was asked to be served."""
+
+    detector: str
+    release: str
+    policy: str
+    by: str
+    at_us: int
+    number: int
+
+    @classmethod
+    def of(cls, entry: Entry) -> "Deployment":
+        """Read a `deployed` entry of the ledger."""
+        body = entry.body
+        return cls(body["detector"], body["digest"], body["policy"], body["by"], entry.at_us, entry.number)
+
+
+def deployments(ledger: Ledger, detector: str) -> list[Deployment]:
+    """Every deployment of a detector, newest first; the older ones are where to fall back to."""
+    mine = [e for e in ledger.entries() if e.kind == "deployed" and e.body["detector"] == detector]
+    return [Deployment.of(entry) for entry in reversed(mine)]
+
+
+def deployed(ledger: Ledger, detector: str) -> Deployment | None:
+    """What was deployed last, whether it may still be served or not."""
+    return next(iter(deployments(ledger, detector)), None)
+
+
+def detectors(ledger: Ledger) -> list[str]:
+    """Every detector that was ever deployed."""
+    return sorted({e.body["detector"] for e in ledger.entries() if e.kind == "deployed"})
+
+
+@dataclass(frozen=True)
+class Shelves:
+    """Where sealed bundles lie."""
+
+    releases: Path
+    policies: Path
+
+    def release(self, detector: str, digest: str) -> Path:
+        """The folder of a release."""
+        return self.releases / detector / digest
+
+    def policy(self, digest: str) -> Path:
+        """The folder of a policy, whatever its name."""
+        return next(self.policies.glob(f"*/{digest}"), self.policies / "unknown" / digest)
+
+
+def servable(
+    ledger: Ledger, people: People, shelves: Shelves, detector: str, *, now_us: int | None = None
+) -> Deployment | None:
+    """The newest deployment whose release and policy are both approved now: after a revocation, the one before."""
+    for deployment in deployments(ledger, detector):
+        paths = shelves.release(detector, deployment.release), shelves.policy(deployment.policy)
+        if all(_is_approved(ledger, people, path, now_us=now_us) for path in paths):
+            return deployment
+    return None
+
+
+def deploy(ledger: Ledger, people: People, release: Bundle, policy: Bundle, *, by: str) -> Deployment:
+    """Ask for a release to be served; raises NotApproved, BundleAltered or DeploymentRefused."""
+    with deploying(ledger, people, release, policy, by=by):
+        pass
+    last = deployed(ledger, release.name)
+    assert last is not None
+    return last
+
+
+@contextmanager
+def deploying(ledger: Ledger, people: People, release: Bundle, policy: Bundle, *, by: str) -> Iterator[None]:
+    """Deploy when the block inside (trials of the new release) ends well; nobody else deploys this detector meanwhile.
+
+    The lease ends by itself when its process dies or after ten minutes, so a kill leaves nothing stuck.
+    """
+    body = {"detector": release.name, "digest": release.digest, "policy": policy.digest, "by": by}
+    lease = _take_lease(ledger, body)
+    try:
+        _require(ledger, people, release, policy)
+        yield
+        _require(ledger, people, release, policy)
+        with ledger.writing() as page:
+            if (holder := _holder(page.entries, release.name)) is None or holder.number != lease.number:
+                raise DeploymentRefused(f"{release.name}: the lease of this deployment ran out")
+            page.append("deployed", body | {"lease": lease.number})
+    except BaseException as error:
+        ledger.append("deployment_failed", body | {"lease": lease.number, "reason": type(error).__name__})
+        raise
+
+
+def rollback(ledger: Ledger, people: People, shelves: Shelves, detector: str, *, by: str) -> Deployment:
+    """Deploy again what was served before the last deployment and may still be served."""
+    current = deployed(ledger, detector)
+    for past in deployments(ledger, detector):
+        if current is None or (past.release, past.policy) == (current.release, current.policy):
+            continue
+        paths = shelves.release(detector, past.release), shelves.policy(past.policy)
+        if all(_is_approved(ledger, people, path) for path in paths):
+            release, policy = (describe(path, path.name) for path in paths)
+            return deploy(ledger, people, release, policy, by=by)
+    raise DeploymentRefused(f"{detector}: no earlier deployment may still be served")
+
+
+def _require(ledger: Ledger, people: People, release: Bundle, policy: Bundle) -> None:
+    for bundle, kind in ((release, "release"), (policy, "policy")):
+        if require_servable(ledger, people, bundle.path).kind != kind:
+            record_refusal(ledger, bundle.subject, bundle.digest, f"is no {kind}")
+            raise NotApproved(f"{bundle.subject} {bundle.digest[:12]} is no {kind}")
+
+
+def _is_approved(ledger: Ledger, people: People, path: Path, *, now_us: int | None = None) -> bool:
+    try:
+        return status(ledger, people, describe(path, path.name), now_us=now_us).state == "approved"
+    except BundleAltered:
+        return False
+
+
+def _take_lease(ledger: Ledger, body: dict[str, str]) -> Entry:
+    holder_of = {
+        "pid": os.getpid(),
+        "host": socket.gethostname(),
+        "until_us": time.time_ns() // 1000 + _LEASE_S * 10**6,
+    }
+    with ledger.writing() as page:
+        if holder := _holder(page.entries, body["detector"]):
+            why = f"{body['detector']}: a deployment by {holder.body['by']} runs since entry {holder.number}"
+            page.append("refused", {"subject": f"release/{body['detector']}", "digest": body["digest"], "reason": why})
+            raise DeploymentRefused(why)
+        return page.append("deploying", body | holder_of)
+
+
+def _holder(entries: Sequence[Entry], detector: str) -> Entry | None:
+    """The entry with which a deployment of this detector began that has not ended."""
+    ended: set[int] = set()
+    for entry in reversed(entries):
+        if entry.body.get("detector") != detector:
+            continue
+        if entry.kind in ("deployed", "deployment_failed"):
+            ended.add(entry.body["lease"])
+        elif entry.kind == "deploying" and entry.number not in ended and _is_alive(entry):
+            return entry
+    return None
+
+
+def _is_alive(entry: Entry) -> bool:
+    if entry.body["until_us"] < time.time_ns() // 1000:
+        return False
+    if entry.body["host"] != socket.gethostname():
+        return True
+    try:
+        os.kill(entry.body["pid"], 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

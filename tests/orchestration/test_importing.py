@@ -1,0 +1,255 @@
+"""What comes through the door keeps the lake's contract; what does not is named by row and reason, never by value."""
+
+import json
+import os
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from pydantic import ValidationError
+
+from feature_repo.lake import DAY_US, Lake, start_us
+from orchestration.importing import import_events, load_mapping
+from orchestration.mapping import Mapping
+
+MAPPINGS = sorted((Path(__file__).parents[2] / "orchestration" / "mappings").glob("*.yaml"))
+DATA = Path(os.environ.get("MEWS_DATA", Path(__file__).parents[2].parent / "shared" / "data"))
+
+TEXTS = Mapping.model_validate(
+    {
+        "name": "texts",
+        "table": "requests",
+        "event_id": "id",
+        "time": {"column": "at"},
+        "columns": {
+            "kind": {"column": "kind", "default": "prompt", "values": {"chat": "message"}},
+            "text": "text",
+            "num_tokens": "tokens",
+            "account_id": {"column": "user", "is_hashed": True},
+        },
+        "labels": {"toxic": "bad", "fraud_spam": {"column": "spam", "values": {"spam": 1, "ham": 0, "unsure": None}}},
+        "labels_known_after_days": 2,
+    }
+)
+GOOD = {
+    "id": "x1",
+    "at": "2026-03-01T12:00:00",
+    "kind": None,
+    "text": "hello",
+    "tokens": "2",
+    "user": "ann@mail.example",
+    "bad": "1",
+    "spam": "ham",
+}
+
+
+@pytest.fixture
+def lake(tmp_path: Path) -> Lake:
+    return Lake(tmp_path / "lake", memory_limit="1GB")
+
+
+def jsonl(folder: Path, *rows: dict[str, str | None], name: str = "rows.jsonl") -> Path:
+    file = folder / name
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return file
+
+
+def csv(folder: Path, *rows: dict[str, str | None]) -> Path:
+    file = folder / "rows.csv"
+    lines = [",".join(GOOD), *(",".join(str(row[name] or "") for name in GOOD) for row in rows)]
+    file.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return file
+
+
+def parquet(folder: Path, *rows: dict[str, str | None]) -> Path:
+    file = folder / "rows.parquet"
+    pq.write_table(pa.Table.from_pylist(list(rows)), file)
+    return file
+
+
+def inbox(lake: Lake, table: str = "requests") -> list[dict[str, object]]:
+    with lake.connect() as connection:
+        return connection.sql(f"{lake.select('inbox', table)} ORDER BY ALL").to_arrow_table().to_pylist()
+
+
+@pytest.mark.parametrize("write", [csv, jsonl, parquet])
+def test_a_row_arrives_the_same_from_every_format(lake: Lake, tmp_path: Path, write: type) -> None:
+    report = import_events(lake, write(tmp_path, GOOD), TEXTS)
+
+    noon_us = start_us(lake.days("inbox", "requests")[0]) + DAY_US // 2
+    (row,) = inbox(lake)
+    assert report.num_accepted == 1
+    assert (row["event_id"], row["event_us"], row["arrived_us"]) == ("x1", noon_us, noon_us)
+    assert (row["kind"], row["text"], row["num_tokens"]) == ("prompt", "hello", 2)
+
+
+def test_a_hashed_id_is_stable_and_does_not_show_what_it_was(lake: Lake, tmp_path: Path) -> None:
+    import_events(lake, jsonl(tmp_path, GOOD, {**GOOD, "id": "x2"}), TEXTS)
+
+    first, second = (row["account_id"] for row in inbox(lake))
+
+    assert first == second
+    assert "ann" not in str(first)
+
+
+def test_a_label_that_is_not_known_makes_no_row(lake: Lake, tmp_path: Path) -> None:
+    rows = [GOOD, {**GOOD, "id": "x2", "bad": None, "spam": "unsure"}, {**GOOD, "id": "x3", "bad": "0", "spam": "SPAM"}]
+
+    report = import_events(lake, jsonl(tmp_path, *rows), TEXTS)
+
+    said = {(row["event_id"], row["label"]): row["value"] for row in inbox(lake, "labels")}
+    assert said == {("x1", "toxic"): 1, ("x1", "fraud_spam"): 0, ("x3", "toxic"): 0, ("x3", "fraud_spam"): 1}
+    assert sum(report.labels.values()) == 4
+
+
+def test_labels_lie_in_the_day_on_which_they_became_known(lake: Lake, tmp_path: Path) -> None:
+    import_events(lake, jsonl(tmp_path, GOOD), TEXTS)
+
+    (event_day,), (label_day,) = lake.days("inbox", "requests"), lake.days("inbox", "labels")
+
+    assert (label_day - event_day).days == 2
+
+
+@pytest.mark.parametrize(
+    ("flaw", "column", "reason"),
+    [
+        ({"id": None}, "event_id", "null"),
+        ({"id": "x" * 65}, "event_id", "too long"),
+        ({"id": "secret value"}, "event_id", "not an id"),
+        ({"id": "x1"}, "event_id", "repeated"),
+        ({"at": "secret"}, "event_us", "not a moment"),
+        ({"at": "1960-01-01"}, "event_us", "before 1970"),
+        ({"kind": "secret"}, "kind", "not an allowed value"),
+        ({"text": None}, "text", "null"),
+        ({"tokens": "secret"}, "num_tokens", "not a number"),
+        ({"tokens": None}, "num_tokens", "null"),
+        ({"tokens": "-1"}, "num_tokens", "below 0"),
+        ({"tokens": "99999999"}, "num_tokens", "above 1e+07"),
+        ({"bad": "secret"}, "toxic", "not a known value"),
+        ({"spam": "secret"}, "fraud_spam", "not a known value"),
+    ],
+)
+def test_a_bad_row_is_refused_by_number_column_and_class_of_value(
+    lake: Lake, tmp_path: Path, flaw: dict[str, str | None], *, column: str, reason: str
+) -> None:
+    report = import_events(lake, jsonl(tmp_path, GOOD, {**GOOD, "id": "x2", **flaw}), TEXTS)
+
+    (rejection,) = report.rejections
+    assert (rejection.row, rejection.column, rejection.reason) == (2, column, reason)
+    assert (report.num_read, report.num_accepted, report.num_rejected) == (2, 1, 1)
+    assert "secret" not in repr(report)
+    assert [row["event_id"] for row in inbox(lake)] == ["x1"]
+    assert {row["event_id"] for row in inbox(lake, "labels")} == {"x1"}
+
+
+def test_importing_again_changes_nothing(lake: Lake, tmp_path: Path) -> None:
+    source = jsonl(tmp_path, GOOD, {**GOOD, "id": "x2", "at": "2026-03-02"})
+    import_events(lake, source, TEXTS)
+    before = {file: file.stat().st_mtime_ns for file in lake.root.rglob("*.parquet")}
+
+    report = import_events(lake, source, TEXTS)
+
+    assert (report.num_files_written, report.num_files_unchanged) == (0, 4)
+    assert {file: file.stat().st_mtime_ns for file in lake.root.rglob("*.parquet")} == before
+
+
+def test_importing_again_what_was_accepted_meanwhile_changes_nothing(lake: Lake, tmp_path: Path) -> None:
+    source = jsonl(tmp_path, GOOD)
+    import_events(lake, source, TEXTS)
+    (lake.root / "inbox").rename(lake.root / "events")
+
+    report = import_events(lake, source, TEXTS)
+
+    assert report.num_files_written == 0
+    assert not (lake.root / "inbox").exists()
+
+
+def test_a_corrected_source_replaces_what_it_brought_before(lake: Lake, tmp_path: Path) -> None:
+    import_events(lake, jsonl(tmp_path, GOOD), TEXTS)
+
+    report = import_events(lake, jsonl(tmp_path, {**GOOD, "text": "hello again"}), TEXTS)
+
+    assert report.num_files_written == 1
+    assert [row["text"] for row in inbox(lake)] == ["hello again"]
+
+
+def test_a_folder_is_imported_file_by_file(lake: Lake, tmp_path: Path) -> None:
+    folder = tmp_path / "many"
+    folder.mkdir()
+    jsonl(folder, GOOD, name="one.jsonl")
+    jsonl(folder, {**GOOD, "id": "x2"}, name="two.jsonl")
+
+    report = import_events(lake, folder, TEXTS)
+
+    assert report.num_accepted == len(inbox(lake)) == 2
+
+
+def test_events_without_times_are_spread_over_the_days_in_the_same_way_each_time(lake: Lake, tmp_path: Path) -> None:
+    spread = {"spread": {"first": "2026-01-01", "last": "2026-01-10"}}
+    mapping = Mapping.model_validate({**TEXTS.model_dump(), "time": spread})
+    source = jsonl(tmp_path, *({**GOOD, "id": f"x{i}"} for i in range(500)))
+
+    import_events(lake, source, mapping)
+    again = import_events(lake, source, mapping)
+
+    assert len(lake.days("inbox", "requests")) == 10
+    assert again.num_files_written == 0
+
+
+def test_a_file_without_a_named_column_is_refused(lake: Lake, tmp_path: Path) -> None:
+    file = tmp_path / "rows.csv"
+    file.write_text("id,at\nx1,2026-03-01\n")
+
+    with pytest.raises(ValueError, match=r"rows\.csv has no column 'kind'"):
+        import_events(lake, file, TEXTS)
+
+
+def test_a_file_that_cannot_be_read_is_refused_without_its_content(lake: Lake, tmp_path: Path) -> None:
+    file = tmp_path / "rows.jsonl"
+    file.write_text('{"id": "secret\n')
+
+    with pytest.raises(ValueError, match=r"rows\.jsonl cannot be read") as refused:
+        import_events(lake, file, TEXTS)
+
+    assert "secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"columns": {"colour": "c"}}, "columns.colour is no column of requests"),
+        ({"time": {}}, "exactly one of column and spread"),
+        ({"time": {"spread": {"first": "2026-01-02", "last": "2026-01-01"}}}, "must not be before"),
+        ({"labels": {"toxic": {"column": "bad", "values": {"yes": 2}}}}, "it must be 0, 1 or null"),
+        ({"event_id": {"column": "id", "constant": "x"}}, "exactly one"),
+        ({"sampling_probability": 0.0}, "sampling_probability is 0.0"),
+        ({"labels_known_after_days": -1}, "labels_known_after_days is -1"),
+    ],
+)
+def test_a_mapping_that_makes_no_sense_is_refused(change: dict[str, object], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        Mapping.model_validate({**TEXTS.model_dump(), **change})
+
+
+@pytest.mark.parametrize("path", MAPPINGS, ids=lambda path: path.stem)
+def test_a_shipped_mapping_is_named_for_its_file(path: Path) -> None:
+    assert load_mapping(path).name == path.stem
+
+
+@pytest.mark.parametrize(
+    ("name", "num_rows", "positive"),
+    [
+        ("content_mix", 153_757, {"hate": 13_044, "harassment": 130, "toxic": 25_473, "any_violation": 31_182}),
+        ("card_fraud_sim", 1_485_480, {"fraud": 12_299}),
+    ],
+)
+def test_the_real_sets_import_whole(lake: Lake, name: str, num_rows: int, positive: dict[str, int]) -> None:
+    if not (DATA / name).exists():
+        pytest.skip(f"MEWS_DATA has no {name}: {DATA}")
+    mapping = next(load_mapping(path) for path in MAPPINGS if path.stem == name)
+
+    report = import_events(lake, DATA / name, mapping)
+
+    assert (report.num_accepted, report.num_rejected) == (num_rows, 0)
+    assert {label: report.labels[label, 1] for label in positive} == positive
