@@ -1,0 +1,171 @@
+"""Registers an evaluated run in MLflow; the only module that imports its client.
+
+What stands there is for people to look at: authority is signatures over a release, never a tag or an alias.
+"""
+
+import hashlib
+import json
+import os
+import urllib.parse
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import orjson
+import pandas as pd
+from mlflow.data.meta_dataset import MetaDataset
+from mlflow.data.sources import LocalArtifactDatasetSource
+from mlflow.entities import Metric
+from mlflow.models import ModelSignature
+from mlflow.types import ColSpec, Schema
+
+from training.detector import DetectorSpec
+from training.evaluation import Evaluation
+from training.gate import Verdict
+from training.policy import Contract
+
+ALIAS = "candidate"
+_MAX_DESCRIPTION = 5000  # characters that MLflow's tables hold
+_MAX_BATCH = 1000  # metrics of one request
+_ARTIFACTS = ("card.md", "card.html", "evaluation.json", "verdict.json", "training_set.json")
+_PACKAGES = ("mlflow", "numpy", "onnxruntime", "pandas", "pyarrow", "pydantic", "safetensors")
+
+
+class RegisteredVersion(Contract):
+    """Where a candidate stands in the registry."""
+
+    mlflow_model: str
+    mlflow_version: str
+    mlflow_run_id: str
+    digest: str
+
+
+def register(run_dir: Path) -> RegisteredVersion:
+    """Log the run and register its bundle as a model version; a run that is registered already keeps its version.
+
+    Adds the version to result.json. Reads MLFLOW_TRACKING_URI.
+    """
+    if not os.environ.get("MLFLOW_TRACKING_URI"):
+        raise ValueError("MLFLOW_TRACKING_URI is not set; it says where runs are tracked, such as sqlite:///mlflow.db")
+    spec = DetectorSpec.model_validate_json((run_dir / "detector.json").read_bytes())
+    digest = digest_of(run_dir / "bundle")
+    version = _registered(spec.name, digest) or _log_and_register(run_dir, spec, digest)
+    result = json.loads((run_dir / "result.json").read_bytes())
+    (run_dir / "result.json").write_bytes(orjson.dumps(result | version.model_dump(), option=orjson.OPT_INDENT_2))
+    return version
+
+
+def digest_of(bundle: Path) -> str:
+    """One digest of the names and bytes of a folder, in a fixed order."""
+    files = sorted(path for path in bundle.rglob("*") if path.is_file())
+    lines = [f"{hashlib.sha256(f.read_bytes()).hexdigest()}  {f.relative_to(bundle).as_posix()}\n" for f in files]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def _registered(name: str, digest: str) -> RegisteredVersion | None:
+    for one in mlflow.MlflowClient().search_model_versions(f"name = '{name}'"):
+        if one.tags.get("digest") == digest:
+            return RegisteredVersion(
+                mlflow_model=name, mlflow_version=str(one.version), mlflow_run_id=one.run_id, digest=digest
+            )
+    return None
+
+
+def _log_and_register(run_dir: Path, spec: DetectorSpec, digest: str) -> RegisteredVersion:
+    evaluation = Evaluation.model_validate_json((run_dir / "evaluation.json").read_bytes())
+    verdict = Verdict.model_validate_json((run_dir / "verdict.json").read_bytes())
+    tags = {"detector": spec.name, "verdict": "passed" if verdict.passed else "failed"}
+    with mlflow.start_run(experiment_id=_experiment(spec.name), run_name=run_dir.name, tags=tags) as run:
+        mlflow.log_params({**spec.fit.model_dump(), "feature_service": spec.feature_service})
+        mlflow.log_metrics(dict(_figures(evaluation)))
+        _log_curves(run.info.run_id, run_dir / "metrics.jsonl")
+        mlflow.log_input(_data_set(run_dir, spec), context="training")
+        for name in _ARTIFACTS:
+            if (run_dir / name).exists():  # a run from a shell may have no manifest
+                mlflow.log_artifact(str(run_dir / name))
+        mlflow.log_artifacts(str(run_dir / "plots"), "plots")
+        model = _log_model(run_dir / "bundle", spec)
+    return _describe(model, run_dir, tags=tags | {"digest": digest, "reason": verdict.reason[:_MAX_DESCRIPTION]})
+
+
+def _experiment(name: str) -> str:
+    """The experiment of a detector; beside a SQLite file its artifacts lie in `mlartifacts`, else the server says."""
+    found = mlflow.get_experiment_by_name(name)
+    if found is not None:
+        return str(found.experiment_id)
+    uri = urllib.parse.urlparse(os.environ["MLFLOW_TRACKING_URI"])
+    folder = Path(uri.path[1:]).resolve().parent / "mlartifacts" / name if uri.scheme == "sqlite" else None
+    return str(mlflow.create_experiment(name, artifact_location=folder.as_uri() if folder else None))
+
+
+def _figures(evaluation: Evaluation) -> Iterator[tuple[str, float]]:
+    """The test split's figures by name, as MLflow compares them over runs."""
+    if evaluation.macro_average_precision:
+        yield "macro_average_precision", evaluation.macro_average_precision.value
+    for label, one in evaluation.labels.items():
+        named = {name: getattr(one, name) for name in ("average_precision", "auc", "recall_at_1pct_fpr", "ece")}
+        named |= (
+            {name: getattr(one.at_threshold, name) for name in ("recall", "benign_fpr")} if one.at_threshold else {}
+        )
+        yield from ((f"{label}/{name}", found.value) for name, found in named.items() if found)
+
+
+def _log_curves(run_id: str, path: Path) -> None:
+    points = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    metrics = [Metric(f"fit/{p['name']}", p["value"], timestamp=0, step=p["step"]) for p in points]
+    for first in range(0, len(metrics), _MAX_BATCH):
+        mlflow.MlflowClient().log_batch(run_id, metrics[first : first + _MAX_BATCH])
+
+
+def _data_set(run_dir: Path, spec: DetectorSpec) -> MetaDataset:
+    """Where the training set lies and the digest of its bytes; MLflow keeps 36 characters of it."""
+    path = run_dir / "training_set.parquet"
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()[:36]
+    return MetaDataset(LocalArtifactDatasetSource(str(path)), name=f"{spec.name}_training_set", digest=digest)
+
+
+def _log_model(bundle: Path, spec: DetectorSpec) -> Any:
+    example = pd.DataFrame(json.loads((bundle / "golden.json").read_bytes())["rows"])
+    return mlflow.pyfunc.log_model(
+        name="detector",
+        python_model=str(Path(__file__).with_name("pyfunc_model.py")),
+        artifacts={"bundle": str(bundle)},
+        signature=_signature(example, spec),
+        input_example=example,
+        pip_requirements=list(_PACKAGES),
+        registered_model_name=spec.name,
+    )
+
+
+def _signature(example: pd.DataFrame, spec: DetectorSpec) -> ModelSignature:
+    """Every column may be missing but the text: a missing number or category is an answerable question."""
+    kinds = {name: "double" if pd.api.types.is_numeric_dtype(example[name]) else "string" for name in example}
+    columns = [ColSpec(kind, str(name), required=name == spec.text) for name, kind in kinds.items()]
+    return ModelSignature(Schema(columns), Schema([ColSpec("float", label) for label in spec.labels]))
+
+
+def _describe(model: Any, run_dir: Path, *, tags: dict[str, str]) -> RegisteredVersion:
+    """The card as the version's page, tags, and the alias that wakes whoever waits for candidates."""
+    client, version = mlflow.MlflowClient(), str(model.registered_model_version)
+    name = tags["detector"]
+    card = (run_dir / "card.md").read_text(encoding="utf-8")
+    client.update_model_version(name, version, description=shortened(card))
+    for key, value in tags.items():
+        client.set_model_version_tag(name, version, key, value)
+    client.set_registered_model_alias(name, ALIAS, version)
+    return RegisteredVersion(
+        mlflow_model=name, mlflow_version=version, mlflow_run_id=model.run_id, digest=tags["digest"]
+    )
+
+
+def shortened(card: str) -> str:
+    """The sections of a card that fit a description, and where the rest is."""
+    rest = "\n\nPlots, slices and every criterion: `card.html` among the artifacts of the run."
+    sections = card.split("\n## ")
+    kept = sections[0]
+    for section in sections[1:]:
+        is_shown = not section.startswith("Plots") and len(kept) + len(section) + len(rest) + 4 <= _MAX_DESCRIPTION
+        kept += f"\n## {section}" if is_shown else ""
+    return kept[: _MAX_DESCRIPTION - len(rest)].rstrip() + rest
