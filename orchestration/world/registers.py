@@ -11,7 +11,7 @@ MIXES: dict[int, dict[str, float]] = {
     Role.HONEST: {
         "coding": 0.29, "business": 0.22, "list_questions": 0.02, "scary_cyber": 0.035, "scary_fraud": 0.03,
         "scary_people": 0.025, "scary_life": 0.02, "rude": 0.006,
-        "jailbreak_twin": 0.02, "spam_twin": 0.02, "dual_cyber": 0.008, "dual_spam": 0.006,
+        "jailbreak_twin": 0.02, "spam_twin": 0.02, "dual_cyber": 0.008, "dual_spam": 0.006, "dual_jailbreak": 0.006,
         "jailbreak": 0.001, "fraud_spam": 0.001, "malware": 0.001, "harassment": 0.002, "illicit": 0.001,
         "hate": 0.001, "self_harm": 0.001, "sexual": 0.001, "violence": 0.001,
     },
@@ -28,8 +28,8 @@ MIXES: dict[int, dict[str, float]] = {
         "malware": 0.01,
     },
     Role.JAILBREAK_PROBING: {
-        "coding": 0.15, "jailbreak_twin": 0.15, "jailbreak": 0.32, "jailbreak_malware": 0.08, "dual_cyber": 0.05,
-        "illicit": 0.02,
+        "coding": 0.15, "jailbreak_twin": 0.15, "dual_jailbreak": 0.08, "jailbreak": 0.28, "jailbreak_malware": 0.08,
+        "dual_cyber": 0.05, "illicit": 0.02,
     },
     Role.SCRAPING: {"list_questions": 0.55, "coding": 0.2, "business": 0.1, "scary_cyber": 0.02},
 }  # fmt: skip

@@ -27,8 +27,8 @@ class Review:
     report_of_violation: float = 0.4
     report_of_benign: float = 0.01
     miss: float = 0.06  # a true label is not seen
-    false_alarm: float = 0.0015  # a label is seen that is not there
-    scary_false_alarm: float = 0.015  # the same on benign texts that look bad
+    false_alarm: float = 0.0006  # a label is seen that is not there
+    scary_false_alarm: float = 0.008  # the same on benign texts that look bad
 
 
 CONTENT_REVIEW = Review(floor=0.15)
