@@ -1,5 +1,7 @@
 """Feature rows per day, and the online state that requests read."""
 
+from collections.abc import Iterable
+
 import dagster as dg
 
 from feature_repo.windows import Feature, View, asked_at
@@ -42,6 +44,35 @@ def feature_view(view: View, partitions: dg.PartitionsDefinition) -> dg.AssetsDe
         compute_days(lake, chosen[0], chosen[-1], views=[view.name])
         days.describe(context, chosen, lambda day: days.num_rows(lake.folder("features", view.name, day)))
         return dg.MaterializeResult()
+
+    return asset
+
+
+def online_state(views: Iterable[View], partitions: dg.PartitionsDefinition) -> dg.AssetsDefinition:
+    """Rebuild what requests read from the lake up to the end of a day; what the service pushed later stays."""
+
+    @dg.asset(
+        key=["online", "state"],
+        deps=[["features", view.name] for view in views],
+        partitions_def=partitions,
+        backfill_policy=days.ONE_RUN,
+        automation_condition=AS_SOON_AS_ITS_EVENTS_ARE_VALID,
+        group_name="features",
+        kinds={"feast"},
+        owners=OWNERS,
+        tags={"layer": "online"},
+        pool="online",
+        freshness_policy=days.DAILY,
+        retry_policy=days.TRY_AGAIN,
+        description="The state of every entity, from which the service computes features at the moment of a request.",
+    )
+    def asset(context: dg.AssetExecutionContext, settings: dg.ResourceParam[Settings]) -> dg.MaterializeResult:
+        from feature_repo.online import materialize
+        from feature_repo.store import open_store
+
+        last = days.of(context)[-1]
+        num_entities = materialize(settings.lake, open_store(settings.home, **settings.stores), last)
+        return dg.MaterializeResult(metadata={"up_to": last.isoformat(), **num_entities})
 
     return asset
 

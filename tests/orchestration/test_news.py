@@ -1,0 +1,141 @@
+import http.server
+import json
+import threading
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from feature_repo.lake import Lake
+from orchestration.defs.lake import lake as tables
+from orchestration.settings import Settings
+from orchestration.stages import news
+from orchestration.validation import validate_batch
+from tests.orchestration.conftest import FIRST, labels
+from training.detector import DetectorSpec, Retrain
+
+SPEC = DetectorSpec(
+    name="payment_fraud",
+    description="stolen cards",
+    owners=[],
+    policy="payments",
+    events="payments",
+    labels=["fraud"],
+    feature_service="payment_v1",
+    numbers=["amount"],
+    retrain=Retrain(min_new_labels=15),
+)
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(home=tmp_path)
+
+
+@pytest.fixture
+def posts() -> Iterator[tuple[str, list[dict[str, str]]]]:
+    """A webhook that remembers what it was told."""
+    received: list[dict[str, str]] = []
+
+    class Webhook(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            received.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            return
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Webhook) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}", received
+        server.shutdown()
+
+
+def tick(sensor: dg.SensorDefinition, settings: Settings, cursor: str | None = None) -> Any:
+    resources = {"settings": settings}
+    context = dg.build_sensor_context(
+        cursor=cursor,
+        resources=resources,
+        instance=dg.DagsterInstance.ephemeral(),
+        definitions=dg.Definitions.merge(tables(), dg.Definitions(resources=resources)),
+    )
+    return sensor.evaluate_tick(context)
+
+
+def test_a_batch_that_arrives_starts_the_ingestion_of_its_day_once(
+    settings: Settings, arrive: Callable[..., None]
+) -> None:
+    sensor = news.arrivals("ingest")
+    arrive(FIRST)
+    arrive(FIRST + timedelta(days=3))
+
+    [first, second] = tick(sensor, settings).run_requests
+    [again, _] = tick(sensor, settings).run_requests
+
+    assert [first.partition_key, second.partition_key] == ["2026-01-01", "2026-01-04"]
+    assert first.run_key == again.run_key
+
+
+def test_a_corrected_batch_starts_its_day_again(settings: Settings, arrive: Callable[..., None]) -> None:
+    sensor = news.arrivals("ingest")
+    arrive(FIRST)
+    [before] = tick(sensor, settings).run_requests
+    arrive(FIRST)
+
+    [after] = tick(sensor, settings).run_requests
+
+    assert before.run_key != after.run_key
+
+
+def test_enough_new_verdicts_start_a_new_candidate_and_too_few_do_not(settings: Settings, lake: Lake) -> None:
+    sensor = news.new_labels(SPEC)
+    for day, num_days in ((FIRST, 1), (FIRST + timedelta(days=1), 2)):
+        lake.write("inbox", "labels", labels(day), day=day)
+        validate_batch(lake, "labels", day, label_names={"fraud"})
+
+        ticked = tick(sensor, settings)
+
+        assert len(ticked.run_requests or []) == (1 if num_days == 2 else 0)
+    assert ticked.cursor == "20"
+    assert tick(sensor, settings, cursor="20").skip_message == "0 of 15 new verdicts"
+
+
+def test_a_failed_run_tells_the_webhook_why_in_one_line(
+    settings: Settings, posts: tuple[str, list[dict[str, str]]]
+) -> None:
+    url, received = posts
+
+    @dg.op
+    def train() -> None:
+        raise ValueError("fit.devices is 0;\nit must be at least 1")
+
+    @dg.job
+    def nightly() -> None:
+        train()
+
+    instance = dg.DagsterInstance.ephemeral()
+    result = nightly.execute_in_process(instance=instance, raise_on_error=False)
+    context = dg.build_run_status_sensor_context(
+        sensor_name="run_failure",
+        dagster_event=result.get_run_failure_event(),
+        dagster_instance=instance,
+        dagster_run=result.dagster_run,
+        resources={"settings": Settings(home=settings.home, webhook_url=url)},
+    ).for_run_failure()
+
+    news.run_failure()(context)
+
+    reason = "train: ValueError: fit.devices is 0; it must be at least 1"
+    assert received == [{"text": f"nightly failed: {reason}", "run_id": result.run_id}]
+    run = instance.get_run_by_id(result.run_id)
+    assert run is not None
+    assert run.tags["why"] == reason
+
+
+def test_a_webhook_that_is_no_address_is_refused_by_name() -> None:
+    with pytest.raises(ValueError, match="MEWS_WEBHOOK_URL is 'file:///etc/passwd'"):
+        news.tell("file:///etc/passwd", "text", "run")
