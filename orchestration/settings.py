@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from feature_repo.lake import Lake
 
@@ -20,6 +20,8 @@ class Settings:
     home: Path
     profile: Profile = "embedded"
     mlflow_uri: str = ""  # empty: SQLite below home
+    redis: str = ""  # HOST:PORT,db=N; empty: features online are in SQLite below home
+    registry_uri: str = ""  # empty: Feast's registry is a file below home
     webhook_url: str = ""  # empty: failed runs notify nobody
     first_day: date = date(2018, 1, 1)  # the first partition; the handbook's payments start on 2018-04-01
     memory_limit: str = "4GB"
@@ -36,6 +38,8 @@ class Settings:
             home=Path(environment.get("MEWS_HOME", ".mews")).absolute(),
             profile=profiles[profile],
             mlflow_uri=environment.get("MLFLOW_TRACKING_URI", ""),
+            redis=environment.get("MEWS_REDIS", ""),
+            registry_uri=environment.get("MEWS_FEAST_REGISTRY", ""),
             webhook_url=environment.get("MEWS_WEBHOOK_URL", ""),
             first_day=date.fromisoformat(environment.get("MEWS_FIRST_DAY", "2018-01-01")),
             memory_limit=environment.get("MEWS_MEMORY_LIMIT", "4GB"),
@@ -50,6 +54,13 @@ class Settings:
     def tracking_uri(self) -> str:
         """Where MLflow keeps runs and versions."""
         return self.mlflow_uri or f"sqlite:///{self.home / 'mlflow.db'}"
+
+    @property
+    def feature_stores(self) -> dict[str, dict[str, Any]]:
+        """What `feature_repo.store.open_store` takes beside the home: Feast's own configuration."""
+        online = {"online": {"type": "redis", "connection_string": self.redis}} if self.redis else {}
+        registry = {"registry_type": "sql", "path": self.registry_uri}
+        return {**online, **({"registry": registry} if self.registry_uri else {})}
 
     @property
     def dagster_home(self) -> Path:

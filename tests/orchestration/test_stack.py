@@ -33,7 +33,8 @@ def quick() -> None: ...
 
 defs = dg.Definitions(
     assets=[slow, quick],
-    jobs=[dg.define_asset_job(f"{name}_job", selection=name, executor_def=dg.in_process_executor) for name in ("slow", "quick")],
+    executor=dg.in_process_executor,
+    jobs=[dg.define_asset_job("slow_job", selection="slow"), dg.define_asset_job("quick_job", selection="quick")],
 )
 """
 LAUNCH = """mutation($job: String!) { launchRun(executionParams: {runConfigData: {}, selector: {
