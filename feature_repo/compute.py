@@ -18,11 +18,11 @@ LABEL_DELAY_DAYS = 90  # as in facts_verdicts.sql
 
 def compute_day(lake: Lake, day: date, *, views: Sequence[str] = ALL) -> dict[str, int]:
     """Write the feature rows of a day, and return how many there are per view."""
-    return compute_days(lake, day, day, views=views)
+    return {name: num_rows[day] for name, num_rows in compute_days(lake, day, day, views=views).items()}
 
 
-def compute_days(lake: Lake, first: date, last: date, *, views: Sequence[str] = ALL) -> dict[str, int]:
-    """Write the feature rows of some days in one pass over the facts, and return how many there are per view.
+def compute_days(lake: Lake, first: date, last: date, *, views: Sequence[str] = ALL) -> dict[str, dict[date, int]]:
+    """Write the feature rows of some days in one pass over the facts, and return how many there are per view and day.
 
     The rows are a function of the lake's events alone, so computing a day again gives the same rows, and after a late
     fact it gives the same rows and the added ones.
@@ -30,19 +30,17 @@ def compute_days(lake: Lake, first: date, last: date, *, views: Sequence[str] = 
     return {name: _compute_view(lake, VIEWS[name], first=first, last=last) for name in views}
 
 
-def _compute_view(lake: Lake, view: View, *, first: date, last: date) -> int:
+def _compute_view(lake: Lake, view: View, *, first: date, last: date) -> dict[date, int]:
     with lake.connect() as connection:
         bound_tables(connection, lake, view, first=first, last=last)
         end_us = start_us(last) + DAY_US
         moments = text.moments(view, tables=asked_at(view), first_us=start_us(first), end_us=end_us)
         connection.execute(f"CREATE TEMP TABLE moments AS {moments}")
         rows = stamped(evaluate(connection, view))
-    for day in days_between(first, last):
-        _write_day(lake, view, rows, day=day)
-    return int(rows.num_rows)
+    return {day: _write_day(lake, view, rows, day=day) for day in days_between(first, last)}
 
 
-def _write_day(lake: Lake, view: View, rows: pa.Table, *, day: date) -> None:
+def _write_day(lake: Lake, view: View, rows: pa.Table, *, day: date) -> int:
     event_us = rows["event_us"]
     is_of_day = pc.and_(pc.greater_equal(event_us, start_us(day)), pc.less(event_us, start_us(day) + DAY_US))
     of_day = rows.filter(is_of_day)
@@ -50,6 +48,7 @@ def _write_day(lake: Lake, view: View, rows: pa.Table, *, day: date) -> None:
         lake.write("features", view.name, of_day, day=day)
     else:
         lake.remove("features", view.name, day)
+    return int(of_day.num_rows)
 
 
 def features_at(lake: Lake, view: View, moments: Sequence[tuple[str | None, int]]) -> list[dict[str, Any]]:

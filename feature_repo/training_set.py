@@ -65,9 +65,7 @@ def build(
 
 
 def _last_known_us(connection: duckdb.DuckDBPyConnection) -> int:
-    row = connection.execute("SELECT coalesce(max(known_us), 0) FROM labels").fetchone()
-    assert row is not None
-    return int(row[0])
+    return int(connection.execute("SELECT coalesce(max(known_us), 0) FROM labels").fetchall()[0][0])
 
 
 def _labelled_events(

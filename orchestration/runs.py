@@ -11,6 +11,7 @@ from shutil import copyfile
 
 import dagster as dg
 
+from orchestration.approvals import who
 from orchestration.settings import Settings
 
 STAGES = ("training_set", "candidate", "release", "deployment")
@@ -66,6 +67,7 @@ def materialize(
             instance=instance,
             asset_selection=[dg.AssetKey.from_user_string(key) for key in keys],
             tags=tags,
+            run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},  # the event log has it all
             raise_on_error=False,
         )
     return RunResult(result.run_id, result.success, _reason(result), time.monotonic() - started)
@@ -76,7 +78,8 @@ def run_detector(settings: Settings, detector: str, *, until: str = "release", s
     if until not in STAGES:
         raise ValueError(f"until is {until!r}; it must be one of {', '.join(STAGES)}")
     chosen = stages or STAGES[: STAGES.index(until) + 1]
-    return materialize(settings, [f"{detector}/{stage}" for stage in chosen])
+    tags = {"started_by": who()}
+    return materialize(settings, [f"{detector}/{stage}" for stage in chosen], tags=tags)
 
 
 @cache

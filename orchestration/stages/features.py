@@ -71,7 +71,7 @@ def online_state(views: Iterable[View], partitions: dg.PartitionsDefinition) -> 
         from feature_repo.store import open_store
 
         last = days.of(context)[-1]
-        num_entities = materialize(settings.lake, open_store(settings.home, **settings.stores), last)
+        num_entities = materialize(settings.lake, open_store(settings.home, **settings.feature_stores), last)
         return dg.MaterializeResult(metadata={"up_to": last.isoformat(), **num_entities})
 
     return asset

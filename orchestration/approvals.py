@@ -1,0 +1,122 @@
+"""Who may sign what here: the ledger, the people and the sealed bundles of one home."""
+
+import getpass
+import os
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import yaml
+from securesystemslib.signer import CryptoSigner
+
+from orchestration.settings import Settings
+from serving import approval, deployment
+from serving.approval import Approval
+from serving.bundle import Bundle
+from serving.deployment import Deployment, Shelves
+from serving.keys import create_key, load_key
+from serving.ledger import Ledger
+from serving.people import People, begin, load_people
+from serving.release import find, sealed_bundles
+
+PROJECT = Path(__file__).parent.parent
+
+
+class NothingSealed(LookupError):
+    """No bundle of this name has been sealed yet."""
+
+
+def who() -> str:
+    """The person who started this process: MEWS_PERSON, or the account of the machine."""
+    return os.environ.get("MEWS_PERSON") or getpass.getuser()
+
+
+@dataclass(frozen=True)
+class Approvals:
+    """The ledger and the people of one home, and the bundles that wait for them."""
+
+    settings: Settings
+
+    @cached_property
+    def ledger(self) -> Ledger:
+        """The record of what was sealed, signed and deployed."""
+        self.settings.ledger.parent.mkdir(parents=True, exist_ok=True)
+        return Ledger(self.settings.ledger)
+
+    @property
+    def people(self) -> People:
+        """Who may sign; read anew each time, for the file may change."""
+        return load_people(self.settings.people)
+
+    @property
+    def shelves(self) -> Shelves:
+        """Where sealed bundles lie."""
+        return Shelves(self.settings.releases, self.settings.policies)
+
+    def bundles(self) -> list[Bundle]:
+        """Every sealed bundle: releases, then policies, each oldest first."""
+        return [*sealed_bundles(self.settings.releases), *sealed_bundles(self.settings.policies)]
+
+    def newest_release(self, detector: str) -> Bundle:
+        """The release that was sealed last."""
+        return _newest(sealed_bundles(self.settings.releases, detector), f"release of {detector}")
+
+    def newest_policy(self, policy: str) -> Bundle:
+        """The policy that was sealed last."""
+        return _newest(sealed_bundles(self.settings.policies, policy), f"policy {policy}")
+
+    def find(self, prefix: str) -> Bundle:
+        """The one release or policy whose digest starts so."""
+        is_policy = any(self.settings.policies.glob(f"*/{prefix}*"))
+        return find(self.settings.policies if is_policy else self.settings.releases, prefix)
+
+    def status(self, bundle: Bundle) -> Approval:
+        """Where a bundle stands now."""
+        return approval.status(self.ledger, self.people, bundle)
+
+    def sign(self, bundle: Bundle, signer: CryptoSigner) -> Approval:
+        """Approve a bundle with a person's key."""
+        return approval.sign(self.ledger, self.people, bundle, signer=signer)
+
+    def reject(self, bundle: Bundle, signer: CryptoSigner, *, reason: str) -> Approval:
+        """Refuse a bundle for good."""
+        return approval.reject(self.ledger, self.people, bundle, signer=signer, reason=reason)
+
+    def revoke(self, bundle: Bundle, signer: CryptoSigner, *, reason: str) -> Approval:
+        """Take an approval back for good."""
+        return approval.revoke(self.ledger, self.people, bundle, signer=signer, reason=reason)
+
+    def signer(self, person: str, key: Path | None = None) -> CryptoSigner:
+        """A person's key, by default `keys/NAME.pem`; its passphrase, if it has one, is in MEWS_PASSPHRASE."""
+        return load_key(key or self.key_of(person), os.environ.get("MEWS_PASSPHRASE") or None)
+
+    def key_of(self, person: str) -> Path:
+        """Where a person's key lies when no other place is named."""
+        return self.settings.home / "keys" / f"{person}.pem"
+
+    def servable(self, detector: str) -> Deployment | None:
+        """What may be served now: the newest deployment whose release and policy are approved."""
+        return deployment.servable(self.ledger, self.people, self.shelves, detector)
+
+    def deploy(self, release: Bundle, policy: Bundle) -> Deployment:
+        """Ask for a signed release to be served under a signed policy."""
+        return deployment.deploy(self.ledger, self.people, release, policy, by=who())
+
+    def rollback(self, detector: str) -> Deployment:
+        """Go back to what was served before and may still be served."""
+        return deployment.rollback(self.ledger, self.people, self.shelves, detector, by=who())
+
+    def introduce(self, roles: dict[str, str]) -> None:
+        """Make keys for people with one role each and begin the ledger with them; for a new home only."""
+        people = [
+            {"name": name, "roles": [role], "public_key": create_key(self.key_of(name), None)}
+            for name, role in roles.items()
+        ]
+        self.settings.people.write_text(yaml.safe_dump({"people": people}, sort_keys=False), encoding="utf-8")
+        begin(self.ledger, self.people)
+
+
+def _newest(bundles: list[Bundle], what: str) -> Bundle:
+    if not bundles:
+        raise NothingSealed(f"no {what} has been sealed yet")
+    return bundles[-1]

@@ -1,0 +1,91 @@
+"""The command line `mews`: each command reads its options, calls one function, prints what came of it."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from orchestration import cli_releases
+
+app = typer.Typer(
+    name="mews",
+    help="Train, prove, release, serve, watch and undo the detectors that guard an AI service.",
+    no_args_is_help=True,
+    pretty_exceptions_show_locals=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+cli_releases.add_to(app)
+
+DETECTOR = Annotated[str, typer.Argument(help="Name of a detector: a folder under orchestration/defs/.")]
+
+
+@app.command()
+def demo(seed: Annotated[int, typer.Option(help="Seed of the world.")] = 7) -> None:
+    """From raw events to approved, answering detectors, in one go, in a simulated service whose truth is known."""
+    from orchestration.demo import run_demo
+
+    run_demo(seed=seed)
+
+
+@app.command()
+def up(
+    profile: Annotated[str, typer.Option(help="embedded (SQLite) or team (PostgreSQL, Redis).")] = "embedded",
+    dagster_port: Annotated[int, typer.Option(help="Port of the Dagster UI.")] = 3000,
+    mlflow_port: Annotated[int, typer.Option(help="Port of the MLflow UI.")] = 5000,
+    service_port: Annotated[int, typer.Option(help="Port of the service.")] = 8080,
+) -> None:
+    """Dagster, MLflow and the service under one supervisor; Ctrl-C stops all."""
+    from orchestration.stack import Ports
+    from orchestration.stack import up as keep_up
+
+    ports = Ports(dagster=dagster_port, mlflow=mlflow_port, service=service_port)
+    raise typer.Exit(keep_up(profile, ports))
+
+
+@app.command("import")
+def import_(
+    source: Annotated[Path, typer.Argument(help="A CSV, JSONL or Parquet file.", exists=True, dir_okay=False)],
+    mapping: Annotated[Path, typer.Option(help="YAML that names columns, labels and times.", exists=True)],
+) -> None:
+    """Bring events and labels from a file into the lake's inbox; importing again changes nothing."""
+    from rich.console import Console
+
+    from orchestration.importing import import_events, load_mapping
+    from orchestration.settings import Settings
+
+    report = import_events(Settings.from_environment().lake, source, load_mapping(mapping))
+    Console().print(report.to_table())
+    raise typer.Exit(0 if report.num_rejected == 0 else 3)
+
+
+@app.command()
+def run(
+    detector: DETECTOR,
+    until: Annotated[str, typer.Option(help="Last stage: training_set, candidate, release, deployment.")] = "release",
+) -> None:
+    """Run a detector's chain without the UI, where it is seen later."""
+    from orchestration.runs import run_detector
+    from orchestration.settings import Settings
+
+    result = run_detector(Settings.from_environment(), detector, until=until)
+    typer.echo(result.line)
+    raise typer.Exit(0 if result.is_success else 1)
+
+
+@app.command()
+def score(
+    detector: DETECTOR,
+    input_: Annotated[Path, typer.Option("--input", help="Parquet with the event's columns.", exists=True)],
+    output: Annotated[Path, typer.Option("--output", help="Parquet to write.")],
+    release: Annotated[str | None, typer.Option(help="Digest of a release; default: the deployed one.")] = None,
+) -> None:
+    """Score a file: one probability column per label, and the decision."""
+    from orchestration.scoring import score_file
+    from orchestration.settings import Settings
+
+    num_rows = score_file(Settings.from_environment(), detector, input_, output=output, prefix=release)
+    typer.echo(f"{num_rows:,} rows scored into {output}")
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,115 @@
+"""The commands of people who approve: what waits, sign, reject, revoke, deploy, roll back."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from orchestration.approvals import Approvals
+
+DIGEST = Annotated[str, typer.Argument(help="Digest of a release or policy; 8 characters are enough.")]
+DETECTOR = Annotated[str, typer.Argument(help="Name of a detector.")]
+PERSON = Annotated[str, typer.Option("--as", help="Your name in people.yaml.")]
+KEY = Annotated[Path | None, typer.Option(help="Your private key; default: keys/NAME.pem in MEWS_HOME.")]
+REASON = Annotated[str, typer.Option(help="Why; kept in the ledger.")]
+YES = Annotated[bool, typer.Option("--yes", help="Do not show the card and ask.")]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Register the commands."""
+    for command in (releases, sign, reject, revoke, deploy, rollback, status):
+        app.command()(command)
+
+
+def releases() -> None:
+    """List sealed releases and policies with their approvals."""
+    from rich.console import Console
+    from rich.table import Table
+
+    desk = _approvals()
+    table = Table("kind", "name", "digest", "state", "signed by", "waits for")
+    for bundle in desk.bundles():
+        approval = desk.status(bundle)
+        signed = ", ".join(f"{s.person} ({s.role})" for s in approval.signed_by)
+        table.add_row(
+            bundle.kind, bundle.name, bundle.digest[:12], approval.state, signed, ", ".join(approval.waiting_for)
+        )
+    Console().print(table)
+
+
+def sign(digest: DIGEST, person: PERSON, key: KEY = None, yes: YES = False) -> None:
+    """Show the evaluation card, ask for the statement, and sign the digest with your key."""
+    from rich.console import Console
+    from rich.markdown import Markdown
+
+    desk = _approvals()
+    bundle = desk.find(digest)
+    card = bundle.path / "card.md"
+    if not yes:
+        if card.exists():
+            Console().print(Markdown(card.read_text(encoding="utf-8")))
+        typer.confirm(
+            f"I, {person}, read this and approve {bundle.kind} {bundle.name} {bundle.digest[:12]}", abort=True
+        )
+    approval = desk.sign(bundle, desk.signer(person, key))
+    typer.echo(f"{bundle.name} {bundle.digest[:12]} is {approval.state}: {approval.reason}")
+
+
+def reject(digest: DIGEST, person: PERSON, reason: REASON, key: KEY = None) -> None:
+    """Refuse a release for good, with a reason."""
+    desk = _approvals()
+    bundle = desk.find(digest)
+    approval = desk.reject(bundle, desk.signer(person, key), reason=reason)
+    typer.echo(f"{bundle.name} {bundle.digest[:12]} is {approval.state}: {approval.reason}")
+
+
+def revoke(digest: DIGEST, person: PERSON, reason: REASON, key: KEY = None) -> None:
+    """Take an approval back for good: the service returns to the approved release before it."""
+    desk = _approvals()
+    bundle = desk.find(digest)
+    approval = desk.revoke(bundle, desk.signer(person, key), reason=reason)
+    typer.echo(f"{bundle.name} {bundle.digest[:12]} is {approval.state}: {approval.reason}")
+
+
+def deploy(detector: DETECTOR) -> None:
+    """Deploy the newest release of a detector, if it is approved."""
+    from orchestration.runs import run_detector
+    from orchestration.settings import Settings
+
+    result = run_detector(Settings.from_environment(), detector, stages=["deployment"])
+    typer.echo(result.line)
+    raise typer.Exit(0 if result.is_success else 1)
+
+
+def rollback(detector: DETECTOR) -> None:
+    """Go back to the approved release that was deployed before."""
+    past = _approvals().rollback(detector)
+    typer.echo(f"{detector} goes back to {past.release[:12]}; the service follows within seconds")
+
+
+def status() -> None:
+    """Say per detector what is deployed, what waits for signatures and what the last run said."""
+    from rich.console import Console
+    from rich.table import Table
+
+    desk = _approvals()
+    table = Table("detector", "deployed", "newest release", "state", "waits for")
+    for name, newest in sorted({b.name: b for b in desk.bundles() if b.kind == "release"}.items()):
+        approval = desk.status(newest)
+        current = desk.servable(name)
+        table.add_row(
+            name,
+            current.release[:12] if current else "nothing",
+            newest.digest[:12],
+            approval.state,
+            ", ".join(approval.waiting_for),
+        )
+    Console().print(table)
+
+
+def _approvals() -> "Approvals":
+    from orchestration.approvals import Approvals
+    from orchestration.settings import Settings
+
+    return Approvals(Settings.from_environment())

@@ -1,0 +1,26 @@
+"""A detector as a folder: its YAML says which, the stages say how."""
+
+import dagster as dg
+
+from orchestration.stages.candidate import candidate, candidate_passes_gate
+from orchestration.stages.deployment import approval_sensor, deployment
+from orchestration.stages.release import release
+from orchestration.stages.training_set import training_set, training_set_is_valid
+from training.detector import DetectorSpec
+from training.policy import Policy
+
+
+class DetectorComponent(dg.Component, dg.Model, dg.Resolvable):
+    """The chain of one detector, from its training set to what answers requests."""
+
+    detector: DetectorSpec
+    policy: Policy
+
+    def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:  # noqa: ARG002  # Dagster calls it so
+        """List the stages in the order a record meets them."""
+        spec = self.detector
+        return dg.Definitions(
+            assets=[training_set(spec), candidate(spec), release(spec, self.policy), deployment(spec)],
+            asset_checks=[training_set_is_valid(spec), candidate_passes_gate(spec)],
+            sensors=[approval_sensor(spec)],
+        )

@@ -1,0 +1,96 @@
+"""Scores a file of events with a release: one probability column per label, the flagged labels and the action."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from feature_repo.compute import features_at
+from feature_repo.lake import Lake
+from feature_repo.tables import EVENT_TABLES
+from feature_repo.windows import SERVICES, VIEWS
+from orchestration.approvals import Approvals
+from orchestration.settings import Settings
+from serving.bundle import Bundle, verify
+from serving.decide import decide
+from serving.release import read_policy, read_spec
+from training.detector import DetectorSpec
+from training.policy import Policy
+from training.scorer import Scorer
+
+ROWS = 50_000  # in memory at once
+
+
+class NothingDeployed(LookupError):
+    """No release of the detector may be served; name one."""
+
+
+def score_file(settings: Settings, detector: str, source: Path, *, output: Path, prefix: str | None) -> int:
+    """Write the rows of a Parquet file with their scores; returns how many. Columns that the spec reads and the file
+    does not hold are computed from the lake, as known at each row's `event_us`."""
+    desk = Approvals(settings)
+    release, policy = _chosen(desk, detector, prefix)
+    spec, scorer = read_spec(release), Scorer.load(verify(release.path, release.digest).path)
+    thresholds = json.loads((release.path / "thresholds.json").read_text(encoding="utf-8"))
+    limits = {label: found["threshold"] for label, found in thresholds.items()}
+    writer, num_rows = None, 0
+    partial = output.with_name(f".{output.name}.partial")
+    for batch in pq.ParquetFile(source).iter_batches(ROWS):
+        rows = with_features(settings.lake, spec, pa.Table.from_batches([batch]))
+        scored = _scored(batch, scorer.score(rows), spec, limits=limits, policy=policy)
+        writer = writer or pq.ParquetWriter(partial, scored.schema, compression="zstd")
+        writer.write_table(scored)
+        num_rows += scored.num_rows
+    if writer is not None:
+        writer.close()
+        partial.replace(output)
+    return num_rows
+
+
+def with_features(lake: Lake, spec: DetectorSpec, events: pa.Table) -> list[Mapping[str, Any]]:
+    """Events as rows, completed by the features of the spec's service where the events do not hold them."""
+    rows = events.to_pylist()
+    wanted = {*spec.numbers, *spec.categories} - set(events.column_names) - set(EVENT_TABLES[spec.events].columns)
+    for view in (VIEWS[name] for name in SERVICES[spec.feature_service].views):
+        if not wanted & {feature.name for feature in view.features}:
+            continue
+        if "event_us" not in events.column_names:
+            raise ValueError(f"column event_us is missing; without it {sorted(wanted)} cannot be computed")
+        known = features_at(lake, view, [(row.get(view.entity), row["event_us"]) for row in rows])
+        rows = [{**features, **row} for row, features in zip(rows, known, strict=True)]
+    return rows
+
+
+def _chosen(desk: Approvals, detector: str, prefix: str | None) -> tuple[Bundle, Policy]:
+    if prefix:
+        release = desk.find(prefix)
+        return release, read_policy(desk.newest_policy(read_spec(release).policy))
+    deployed = desk.servable(detector)
+    if deployed is None:
+        raise NothingDeployed(f"no release of {detector} is deployed; name one with --release")
+    release = verify(desk.shelves.release(detector, deployed.release), deployed.release)
+    return release, read_policy(verify(desk.shelves.policy(deployed.policy), deployed.policy))
+
+
+def _scored(
+    batch: pa.RecordBatch,
+    scores: np.ndarray,
+    spec: DetectorSpec,
+    *,
+    limits: Mapping[str, float | None],
+    policy: Policy,
+) -> pa.Table:
+    decisions = [decide(dict(zip(spec.labels, map(float, row), strict=True)), limits, policy=policy) for row in scores]
+    table = pa.Table.from_batches([batch])
+    for at, label in enumerate(spec.labels):
+        table = _with(table, f"p_{label}", pa.array(scores[:, at], pa.float32()))
+    table = _with(table, "flagged", pa.array([list(d.labels) for d in decisions], pa.list_(pa.string())))
+    return _with(table, "action", pa.array([str(d.action) for d in decisions], pa.string()))
+
+
+def _with(table: pa.Table, name: str, column: Sequence[Any]) -> pa.Table:
+    return table.drop_columns([name] if name in table.column_names else []).append_column(name, column)

@@ -1,0 +1,59 @@
+"""A deployment: a release that people of two roles signed is asked to be served; the service verifies it itself."""
+
+import dagster as dg
+
+from orchestration.settings import Settings
+from training.detector import DetectorSpec
+
+
+def deployment(spec: DetectorSpec) -> dg.AssetsDefinition:
+    """Deploy the newest release under the newest policy; refuses, and records it, what is not approved."""
+
+    @dg.asset(
+        key=[spec.name, "deployment"],
+        deps=[[spec.name, "release"]],
+        group_name=spec.name,
+        owners=spec.owners,
+        kinds={"bentoml"},
+        pool=f"deploy_{spec.name}",
+        description="What the service is asked to answer with, from an approval until the next one.",
+    )
+    def asset(settings: dg.ResourceParam[Settings]) -> dg.MaterializeResult:
+        from orchestration.approvals import Approvals
+
+        desk = Approvals(settings)
+        done = desk.deploy(desk.newest_release(spec.name), desk.newest_policy(spec.policy))
+        return dg.MaterializeResult(metadata={"release": done.release, "policy": done.policy, "by": done.by})
+
+    return asset
+
+
+def approval_sensor(spec: DetectorSpec) -> dg.SensorDefinition:
+    """Starts the deployment of a release once people have signed it and its policy."""
+
+    @dg.sensor(
+        name=f"{spec.name}_approval",
+        target=[dg.AssetKey([spec.name, "deployment"])],
+        minimum_interval_seconds=10,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description="Deploys the newest release as soon as it and its policy are approved.",
+    )
+    def sensor(settings: dg.ResourceParam[Settings]) -> dg.SensorResult | dg.SkipReason:
+        from orchestration.approvals import Approvals, NothingSealed
+
+        desk = Approvals(settings)
+        try:
+            release, policy = desk.newest_release(spec.name), desk.newest_policy(spec.policy)
+        except NothingSealed as nothing:
+            return dg.SkipReason(str(nothing))
+        waiting = {b.kind: s for b in (release, policy) if (s := desk.status(b)).state != "approved"}
+        if waiting:
+            return dg.SkipReason("; ".join(f"{kind} is {s.state}: {s.reason}" for kind, s in waiting.items()))
+        current = desk.servable(spec.name)
+        if current and (current.release, current.policy) == (release.digest, policy.digest):
+            return dg.SkipReason(f"{release.digest[:12]} is deployed")
+        signed = desk.status(release).signed_by[-1]
+        key = f"{release.digest}-{policy.digest}-{signed.at_us}"
+        return dg.SensorResult(run_requests=[dg.RunRequest(run_key=key, tags={"release": release.digest[:12]})])
+
+    return sensor

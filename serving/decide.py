@@ -1,0 +1,55 @@
+"""What is done about an event: a pure function of scores and policy, the same for live, shadow and backtest."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from training.policy import Action, Policy
+
+
+@dataclass(frozen=True)
+class Decision:
+    """An action, the labels that led to it and reasons that a person understands; degraded where there was no score."""
+
+    action: Action
+    labels: tuple[str, ...] = ()
+    reasons: tuple[str, ...] = ()
+    is_degraded: bool = False
+
+
+def decide(
+    scores: Mapping[str, float],
+    thresholds: Mapping[str, float | None],
+    *,
+    policy: Policy,
+    actions_left: int | None = None,
+) -> Decision:
+    """Flag each label whose score reaches its threshold, and do the hardest of what the policy asks for them.
+
+    A label whose threshold is null (no threshold keeps its promise) is never flagged. `actions_left` is what remains of
+    the policy's daily budget: once it is spent, an action harder than `log` is recorded and not done.
+    """
+    flagged = [label for label, score in scores.items() if _reaches(score, thresholds.get(label))]
+    if not flagged:
+        return Decision(Action.ALLOW, reasons=("no label reached its threshold",))
+    action = max((policy.labels[label].action for label in flagged), key=lambda a: a.severity)
+    reasons = [_reason(label, scores[label], thresholds[label], policy=policy) for label in flagged]
+    if actions_left is not None and actions_left <= 0 and action.severity > Action.LOG.severity:
+        reasons.append(f"the policy's {policy.max_actions_per_day} actions of today are spent: {action} is only logged")
+        action = Action.LOG
+    return Decision(action, labels=tuple(flagged), reasons=tuple(reasons))
+
+
+def decide_degraded(why: str, policy: Policy) -> Decision:
+    """Answer without a score, as the policy says, and name what was missing."""
+    return Decision(
+        policy.degraded, reasons=(f"not scored: {why}; the policy then says {policy.degraded}",), is_degraded=True
+    )
+
+
+def _reaches(score: float, threshold: float | None) -> bool:
+    return threshold is not None and score >= threshold
+
+
+def _reason(label: str, score: float, threshold: float | None, *, policy: Policy) -> str:
+    rule = policy.labels[label]
+    return f"{label} ({rule.definition}): score {score:.4f} reached the threshold {threshold:.4f}; action {rule.action}"
