@@ -23,6 +23,7 @@ from orchestration.world.scale import Scale
 from orchestration.world.world import World
 
 NUM_DAYS = 30
+LATEST_DAYS = 10  # by then even late facts have arrived; nothing may arrive in the future
 SIGNERS = {"ada": "ml", "grace": "policy"}
 _MARK = "demo.json"
 
@@ -56,7 +57,8 @@ def run_demo(*, seed: int) -> None:
     """Run the story in MEWS_HOME, from nothing, and leave everything there to look at."""
     settings, story = Settings.from_environment(), Story()
     _start_anew(settings)
-    world = World(Scale(seed=seed, num_days=NUM_DAYS, start=datetime.now(UTC).date() - timedelta(days=NUM_DAYS + 1)))
+    start = datetime.now(UTC).date() - timedelta(days=NUM_DAYS + LATEST_DAYS)
+    world = World(Scale(seed=seed, num_days=NUM_DAYS, start=start))
     desk, detectors = Approvals(settings), read_detectors(settings.defs)
     with story.stage(f"a simulated service of {world.scale.num_accounts:,} accounts lives for {NUM_DAYS} days"):
         summary = world.generate(settings.lake)
