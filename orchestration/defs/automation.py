@@ -9,6 +9,9 @@ from orchestration.stages import news
 
 @dg.definitions
 def automation() -> dg.Definitions:
-    """A sensor per detector for new labels; one for failures."""
-    detectors = read_detectors(Settings.from_environment().defs)
-    return dg.Definitions(sensors=[*(news.new_labels(d.spec) for d in detectors.values()), news.run_failure()])
+    """Per detector a sensor for new labels and, where it names one, a calendar; one sensor for failures."""
+    specs = [detector.spec for detector in read_detectors(Settings.from_environment().defs).values()]
+    return dg.Definitions(
+        sensors=[*(news.new_labels(spec) for spec in specs), news.run_failure()],
+        schedules=[news.calendar(spec, spec.retrain.cron) for spec in specs if spec.retrain.cron],
+    )

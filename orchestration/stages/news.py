@@ -1,4 +1,4 @@
-"""Sensors: news from outside Dagster. Each asks for runs and computes nothing else."""
+"""Sensors and calendars: news from outside Dagster. Each asks for runs and computes nothing else."""
 
 import hashlib
 import json
@@ -39,21 +39,37 @@ def new_labels(spec: DetectorSpec) -> dg.SensorDefinition:
 
     @dg.sensor(
         name=f"{spec.name}_new_labels",
-        target=[dg.AssetKey([spec.name, stage]) for stage in ("training_set", "candidate", "release")],
+        target=_chain(spec),
         minimum_interval_seconds=60,
+        default_status=dg.DefaultSensorStatus.RUNNING,
         description=f"Trains {spec.name} again after {spec.retrain.min_new_labels} new verdicts about its labels.",
     )
     def sensor(
         context: dg.SensorEvaluationContext, settings: dg.ResourceParam[Settings]
     ) -> dg.RunRequest | dg.SkipReason:
         num_labels = num_verdicts(settings.lake, spec)
-        num_new = num_labels - int(context.cursor or 0)
+        if context.cursor is None:
+            context.update_cursor(str(num_labels))
+            return dg.SkipReason(f"counting from {num_labels} verdicts")
+        num_new = num_labels - int(context.cursor)
         if num_new < spec.retrain.min_new_labels:
             return dg.SkipReason(f"{num_new} of {spec.retrain.min_new_labels} new verdicts")
         context.update_cursor(str(num_labels))
         return dg.RunRequest(run_key=f"{spec.name}-{num_labels}", tags={"reason": f"{num_new} new verdicts"})
 
     return sensor
+
+
+def calendar(spec: DetectorSpec, cron: str) -> dg.ScheduleDefinition:
+    """Trains a detector again at fixed times, whatever happened since."""
+    return dg.ScheduleDefinition(
+        name=f"{spec.name}_retrain",
+        cron_schedule=cron,
+        target=_chain(spec),
+        execution_timezone="UTC",
+        default_status=dg.DefaultScheduleStatus.RUNNING,
+        description=f"Trains {spec.name} again by the calendar; signatures still stand before deployment.",
+    )
 
 
 def run_failure() -> dg.SensorDefinition:
@@ -101,6 +117,11 @@ def num_verdicts(lake: Lake, spec: DetectorSpec) -> int:
         row = connection.execute(query, [spec.events, spec.labels]).fetchone()
     assert row is not None
     return int(row[0])
+
+
+def _chain(spec: DetectorSpec) -> list[dg.AssetKey]:
+    """All that needs no signature."""
+    return [dg.AssetKey([spec.name, stage]) for stage in ("training_set", "candidate", "release")]
 
 
 def _waiting(lake: Lake) -> dict[date, list[Path]]:

@@ -92,16 +92,18 @@ def test_a_corrected_batch_starts_its_day_again(settings: Settings, arrive: Call
 
 
 def test_enough_new_verdicts_start_a_new_candidate_and_too_few_do_not(settings: Settings, lake: Lake) -> None:
-    sensor = news.new_labels(SPEC)
-    for day, num_days in ((FIRST, 1), (FIRST + timedelta(days=1), 2)):
+    sensor, cursor, num_requests = news.new_labels(SPEC), None, []
+    for number in range(4):
+        day = FIRST + timedelta(days=number)
         lake.write("inbox", "labels", labels(day), day=day)
         validate_batch(lake, "labels", day, label_names={"fraud"})
 
-        ticked = tick(sensor, settings)
+        ticked = tick(sensor, settings, cursor)
 
-        assert len(ticked.run_requests or []) == (1 if num_days == 2 else 0)
-    assert ticked.cursor == "20"
-    assert tick(sensor, settings, cursor="20").skip_message == "0 of 15 new verdicts"
+        cursor = ticked.cursor or cursor
+        num_requests.append(len(ticked.run_requests or []))
+    assert num_requests == [0, 0, 1, 0]
+    assert cursor == "30"
 
 
 def test_a_failed_run_tells_the_webhook_why_in_one_line(
