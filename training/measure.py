@@ -158,9 +158,11 @@ def _slices(
 
 
 def _card_precision(test: Predictions, sample: Sample, rows: Rows) -> Estimate | None:
-    """The mean over days, and a bootstrap over days."""
+    """The mean over days, and a bootstrap over days; one day alone has no interval."""
     days = test.event_us[rows] // _DAY_US
     per_day = card_precision(days, test.cards[rows], sample.scores, labels=sample.labels)
+    if len(per_day) < 2:
+        return None
     drawn = np.random.default_rng(0).integers(0, len(per_day), (NUM_REPLICATES, len(per_day)))
     return estimate(np.append(per_day.mean(), per_day[drawn].mean(axis=1)))
 
