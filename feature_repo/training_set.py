@@ -19,6 +19,7 @@ _WIDE = """
     WITH verdicts AS (
         SELECT *, row_number() OVER (PARTITION BY event_id, label ORDER BY known_us DESC, value DESC) AS place
         FROM labels WHERE event_table = '{events}' AND known_us <= {cutoff_us} AND label IN ({names})
+            AND split IS DISTINCT FROM 'unused'
     )
     SELECT event_id, max(known_us) AS known_us, max(split) AS published_split,
            max(sampling_probability) AS sampling_probability, {columns}

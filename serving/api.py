@@ -1,0 +1,180 @@
+"""The HTTP routes: take a request apart, let the moderator decide, put the answer together."""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import msgspec
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import FileResponse, RedirectResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from serving.batcher import Overloaded
+from serving.bulk import answers
+from serving.decision_log import LogFull
+from serving.events import InvalidEvent, parse_body, parse_events
+from serving.guard import Refusal, error_body
+from serving.live import Live
+from serving.moderator import Call, Moderator, NotServed, replay
+from serving.openai_shape import moderation, parse_moderation
+from serving.openapi import document
+from serving.record import DECISION_ID, answer, decode, time_of
+from serving.vault import Vault
+
+_DOCS = Path(__file__).with_name("docs.html")
+
+
+class Followed(Protocol):
+    """What the service knows of the releases that it should serve."""
+
+    def status(self) -> dict[str, Any]: ...  # noqa: D102
+    def reopen(self, detector: str, *, release: str, policy_digest: str) -> Live: ...  # noqa: D102
+
+
+@dataclass(frozen=True)
+class Desk:
+    """Everything the routes need; made once by the service's constructor."""
+
+    moderator: Moderator
+    follower: Followed
+    vault: Vault | None
+    spool: Path
+
+
+async def decisions(request: Request) -> Response:
+    """Decide one event, or many of one detector."""
+    desk = _desk(request)
+    detector, raw = parse_body(await request.body())
+    champion = desk.moderator.champion(detector)
+    events = parse_events(champion.live.spec.events, raw)
+    records = await desk.moderator.decide(champion, events, call=_call(request))
+    return _json({"decisions": [answer(record) for record in records]})
+
+
+async def moderations(request: Request) -> Response:
+    """Decide texts in the shape of OpenAI's endpoint."""
+    desk = _desk(request)
+    detector, texts = parse_moderation(await request.body())
+    champion = desk.moderator.champion(detector)
+    if champion.live.spec.text is None:
+        raise InvalidEvent("`model` names a detector that reads no text")
+    raw = [msgspec.json.encode({"text": text}) for text in texts]
+    records = await desk.moderator.decide(champion, parse_events("requests", raw), call=_call(request))
+    return _json(moderation(records, detector))
+
+
+async def bulk(request: Request) -> Response:
+    """Decide a stream of events."""
+    desk = _desk(request)
+    champion = desk.moderator.champion(request.query_params.get("detector", ""))
+    stream = answers(desk.moderator, champion, stream=request.stream(), call=_call(request), spool=desk.spool)
+    return StreamingResponse(stream, media_type="application/jsonl")
+
+
+async def decision(request: Request) -> Response:
+    """What was decided, from what and why; with `replay=true`, decided again."""
+    desk, decision_id = _desk(request), request.path_params["decision_id"]
+    found = DECISION_ID.match(decision_id) and await asyncio.to_thread(
+        lambda: desk.moderator.log.find(decision_id, time_of(decision_id))
+    )
+    if not found:
+        raise Refusal(404, "not_found", "no decision has this id here; older ones are in the lake")
+    record = decode(found)
+    seen = msgspec.to_builtins(record)
+    seen["text"] = "kept, encrypted" if record.text else "not kept"
+    if request.query_params.get("replay") == "true":
+        seen["replay"] = await asyncio.to_thread(_replay, desk, found)
+    return _json(seen)
+
+
+async def releases(request: Request) -> Response:
+    """Which release and policy answers for each detector, and what could not be loaded."""
+    return _json(_desk(request).follower.status())
+
+
+async def metrics(request: Request) -> Response:
+    """Counters for Prometheus."""
+    return Response(_desk(request).moderator.metrics.render(), media_type="text/plain; version=0.0.4")
+
+
+async def openapi(_: Request) -> Response:
+    """The OpenAPI document of these routes."""
+    return _json(document())
+
+
+async def docs(_: Request) -> Response:
+    """The documentation page; it loads nothing from elsewhere."""
+    return FileResponse(_DOCS, media_type="text/html")
+
+
+async def index(_: Request) -> Response:
+    """People who open the service in a browser want the documentation."""
+    return RedirectResponse("/docs")
+
+
+ROUTES = [
+    Route("/v1/decisions", decisions, methods=["POST"]),
+    Route("/v1/decisions/{decision_id}", decision, methods=["GET"]),
+    Route("/v1/moderations", moderations, methods=["POST"]),
+    Route("/v1/bulk", bulk, methods=["POST"]),
+    Route("/v1/releases", releases, methods=["GET"]),
+    Route("/metrics", metrics, methods=["GET"]),
+    Route("/openapi.json", openapi, methods=["GET"]),
+    Route("/docs", docs, methods=["GET"]),
+    Route("/", index, methods=["GET"]),
+]
+
+
+def build_app(lifespan: Callable[[Starlette], AbstractAsyncContextManager[None]] | None = None) -> Starlette:
+    """The routes as one ASGI app; `app.state.desk` is set by whoever runs it."""
+    refused = {Refusal: _refused, HTTPException: _refused, **dict.fromkeys(_REFUSALS, _refused)}
+    return Starlette(routes=ROUTES, exception_handlers=refused, lifespan=lifespan)
+
+
+_REFUSALS: dict[type[Exception], tuple[int, str]] = {
+    InvalidEvent: (400, "invalid_request"),
+    NotServed: (404, "not_served"),
+    Overloaded: (429, "overloaded"),
+    LogFull: (503, "log_full"),
+}
+
+
+async def _refused(request: Request, error: Exception) -> Response:
+    refusal = _refusal(error)
+    headers = {name.decode(): value.decode() for name, value in refusal.headers}
+    if refusal.status in (429, 503):
+        headers["retry-after"] = "1"
+    body = error_body(refusal, request.scope["request_id"])
+    return Response(body, refusal.status, headers, media_type="application/json")
+
+
+def _refusal(error: Exception) -> Refusal:
+    if isinstance(error, Refusal):
+        return error
+    if isinstance(error, HTTPException):
+        return Refusal(error.status_code, "http_error", error.detail)
+    status, kind = _REFUSALS[type(error)]
+    return Refusal(status, kind, str(error))
+
+
+def _replay(desk: Desk, found: bytes) -> dict[str, Any]:
+    record = decode(found)
+    live = desk.follower.reopen(record.detector, release=record.release, policy_digest=record.policy.digest)
+    return replay(live, record, desk.vault)
+
+
+def _desk(request: Request) -> Desk:
+    return request.app.state.desk
+
+
+def _call(request: Request) -> Call:
+    return Call(request.scope["request_id"], request.scope["caller"])
+
+
+def _json(value: Any) -> Response:
+    return Response(msgspec.json.encode(value), media_type="application/json")

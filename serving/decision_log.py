@@ -1,0 +1,126 @@
+"""Where decisions are kept: acknowledged means on disk, requests share an fsync, each process writes its own file."""
+
+import asyncio
+import errno
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from serving.segments import Segment, frames, recover
+
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_SLACK_US = 120_000_000  # by how far a decision's clock may differ from that of its segment
+
+
+class LogFull(Exception):
+    """The disk has no room for another decision, so none may be answered."""
+
+
+class DecisionLog:
+    """Append-only segments in a folder: `*.open` belongs to a process, `*.sealed` is complete and can be compacted.
+
+    Opening the folder seals what dead processes left, without their torn tails. A batch is written and synced in a
+    thread while the next one gathers.
+    """
+
+    def __init__(self, folder: Path, *, max_bytes: int = 64 << 20, max_age_s: float = 600.0) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        recover(folder)
+        self._folder, self._max_bytes, self._max_age_s = folder, max_bytes, max_age_s
+        self._segment = Segment(folder)
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="decision-log")
+        self._waiting: list[tuple[Sequence[bytes], asyncio.Future[None]]] = []
+        self._is_busy = False
+        self._is_suspect = False
+
+    async def append(self, records: Sequence[bytes]) -> None:
+        """Return once the records are on disk; raises LogFull when there is no room for them."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[None] = loop.create_future()
+        self._waiting.append((records, future))
+        if not self._is_busy:
+            self._is_busy = True
+            loop.call_soon(self._start, loop)
+        try:
+            await asyncio.shield(future)  # a client that leaves does not take its neighbours' batch along
+        except OSError as error:
+            if error.errno in _NO_ROOM:
+                raise LogFull(f"the decision log cannot grow: {error.strerror}") from error
+            raise
+
+    def _start(self, loop: asyncio.AbstractEventLoop) -> None:
+        batch, self._waiting = self._waiting, []
+        if not batch:
+            self._is_busy = False
+            return
+        job = loop.run_in_executor(self._writer, self._write, [r for records, _ in batch for r in records])
+        job.add_done_callback(lambda done: self._finish(loop, [future for _, future in batch], done=done))
+
+    def _finish(
+        self, loop: asyncio.AbstractEventLoop, futures: list[asyncio.Future[None]], *, done: asyncio.Future[None]
+    ) -> None:
+        error = done.exception()
+        for future in futures:
+            if future.done():
+                continue
+            if error:
+                future.set_exception(error)
+            else:
+                future.set_result(None)
+        self._start(loop)
+
+    def _write(self, records: list[bytes]) -> None:
+        self._rotate_if_due()
+        try:
+            self._segment.write(records)
+        except OSError as error:
+            self._is_suspect = (
+                error.errno not in _NO_ROOM
+            )  # after a failed sync the kernel may forget what it failed on
+            raise
+
+    def _rotate_if_due(self) -> None:
+        age_s = time.monotonic() - self._segment.created
+        if self._is_suspect or self._segment.size >= self._max_bytes or age_s >= self._max_age_s:
+            self._rotate()
+
+    def _rotate(self) -> None:
+        fresh = Segment(self._folder)
+        self._segment.seal()
+        self._segment, self._is_suspect = fresh, False
+
+    async def tick(self) -> None:
+        """Seal a segment that is old enough although nothing is appended; call it now and then."""
+        await asyncio.get_running_loop().run_in_executor(self._writer, self._rotate_if_due)
+
+    def find(self, decision_id: str, at_us: int) -> bytes | None:
+        """The record of a decision made at about `at_us`, looked for in the newest segments first."""
+        needle = b'"decision_id":"%s"' % decision_id.encode()  # cannot occur inside a JSON string
+        for path in sorted(self._folder.glob("*-*.*"), reverse=True):
+            if int(path.name.partition("-")[0]) > at_us + _SLACK_US:
+                continue
+            for record in read_segment(path, containing=needle):
+                return record
+        return None
+
+    def close(self) -> None:
+        """Finish what is being written and seal the segment."""
+        self._writer.shutdown(wait=True)
+        self._segment.seal()
+
+
+def sealed_segments(folder: Path) -> list[Path]:
+    """The segments that no process writes any more, oldest first; each holds decisions that no other one holds."""
+    return sorted(folder.glob("*.sealed"))
+
+
+def read_segment(path: Path, *, containing: bytes = b"") -> Iterator[bytes]:
+    """The whole records of a segment that contain some bytes, in the order in which they were written."""
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        sealed = path.with_suffix(".sealed")  # it was sealed between listing and reading
+        data = sealed.read_bytes() if sealed.exists() else b""
+    if containing in data:
+        yield from (payload for _, payload in frames(data) if containing in payload)

@@ -1,0 +1,203 @@
+"""The door of the service: key, scope, rate, media type, size and time of the body, headers, one log line."""
+
+import asyncio
+import logging
+import re
+import time
+import traceback
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from serving.auth import PUBLIC, Key, KeyRing, RateLimit, scope_of
+from serving.metrics import Metrics
+
+log = logging.getLogger("mews.requests")
+STREAMED = frozenset({"/v1/bulk"})
+_ROUTES = PUBLIC | {"/v1/decisions", "/v1/moderations", "/v1/bulk", "/v1/releases"}
+_MEDIA_TYPES = frozenset({"application/json", "application/jsonl", "application/x-ndjson"})
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9_.:-]{1,64}\Z")
+_HEADERS = [
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cache-control", b"no-store"),
+    (b"content-security-policy", b"default-src 'self'; style-src 'unsafe-inline'; frame-ancestors 'none'"),
+]
+
+
+@dataclass
+class Refusal(Exception):
+    """Why a request goes no further; `kind` is for programs, `message` for people."""
+
+    status: int
+    kind: str
+    message: str
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How much one request may bring, and how long it may take to bring it."""
+
+    max_body: int = 1 << 20
+    body_timeout_s: float = 15.0
+
+
+def error_body(refusal: Refusal, request_id: str) -> bytes:
+    """An error as it is answered everywhere; the shape is that of the OpenAI API."""
+    error = {"message": refusal.message, "type": refusal.kind, "param": None, "code": refusal.kind}
+    return msgspec.json.encode({"error": {**error, "request_id": request_id}})
+
+
+class Guard:
+    """ASGI middleware; a request that passes carries `caller` and `request_id` in its scope and its body in memory."""
+
+    def __init__(self, app: ASGIApp, *, keys: KeyRing, metrics: Metrics, limits: Limits) -> None:
+        self._app, self._keys, self._metrics, self._limits = app, keys, metrics, limits
+        self._rates = RateLimit()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Check, pass on, and note how it ended."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = dict(scope["headers"])
+        request_id = _request_id(headers)
+        exchange = _Exchange(send, request_id)
+        started = time.perf_counter()
+        try:
+            caller = self._admit(scope, headers)
+            receive = await self._bounded(scope, headers, receive=receive)
+            await self._app({**scope, "caller": caller, "request_id": request_id}, receive, exchange.send)
+        except Refusal as refusal:
+            await exchange.refuse(refusal)
+        except ClientGone:
+            exchange.status = 499
+        except Exception as error:  # noqa: BLE001  # the last edge: a bug is answered without a word of the request
+            exchange.error = _where(error)
+            await exchange.refuse(Refusal(500, "internal_error", "the service failed; name the request id"))
+        self._note(scope, exchange, time.perf_counter() - started)
+
+    def _admit(self, scope: Scope, headers: dict[bytes, bytes]) -> str:
+        if scope["path"] in PUBLIC:
+            return "public"
+        key = self._keys.find(headers.get(b"authorization", b"").removeprefix(b"Bearer "))
+        if key is None:
+            raise Refusal(401, "unauthorized", "missing or unknown API key", ((b"www-authenticate", b"Bearer"),))
+        self._authorize(key, scope)
+        return key.name
+
+    def _authorize(self, key: Key, scope: Scope) -> None:
+        needed = scope_of(scope["method"], scope["path"])
+        if needed not in key.scopes:
+            raise Refusal(403, "forbidden", f"this API key lacks the scope {needed!r}")
+        if wait_s := self._rates.wait_s(key):
+            raise Refusal(
+                429, "rate_limited", f"more than {key.per_second:g} requests per second", _retry_after(wait_s)
+            )
+
+    async def _bounded(self, scope: Scope, headers: dict[bytes, bytes], *, receive: Receive) -> Receive:
+        if scope["method"] in ("GET", "HEAD"):
+            return receive
+        _check_media(headers)
+        if scope["path"] in STREAMED:
+            return receive
+        try:
+            async with asyncio.timeout(self._limits.body_timeout_s):
+                body = await self._read(headers, receive)
+        except TimeoutError:
+            raise Refusal(408, "too_slow", f"the body took longer than {self._limits.body_timeout_s:g} s") from None
+        waiting = [{"type": "http.request", "body": body, "more_body": False}]
+
+        async def replay() -> Message:
+            return waiting.pop() if waiting else await receive()  # afterwards only http.disconnect
+
+        return replay
+
+    async def _read(self, headers: dict[bytes, bytes], receive: Receive) -> bytes:
+        announced = headers.get(b"content-length", b"0")
+        too_large = not announced.isdigit() or int(announced) > self._limits.max_body
+        chunks, size, more = list[bytes](), 0, True
+        while more and not too_large:  # a chunked body announces no length, so it is counted as it comes
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise ClientGone
+            chunks.append(message.get("body", b""))
+            size += len(chunks[-1])
+            too_large, more = size > self._limits.max_body, message.get("more_body", False)
+        if too_large:
+            raise Refusal(413, "too_large", f"the body is larger than {self._limits.max_body} bytes")
+        return b"".join(chunks)
+
+    def _note(self, scope: Scope, exchange: "_Exchange", seconds: float) -> None:
+        route = _route(scope["path"])
+        self._metrics.responses.labels(route, exchange.status).inc()
+        self._metrics.seconds.labels(route).observe(seconds)
+        if exchange.status >= 400:
+            line: dict[str, Any] = {"route": route, "status": exchange.status, "ms": round(seconds * 1000, 1)}
+            log.warning("refused", extra={**line, "request_id": exchange.request_id, "error": exchange.error})
+
+
+class ClientGone(Exception):
+    """The client left before its request was complete."""
+
+
+class _Exchange:
+    """What is sent back for one request: adds headers, remembers the status, and never answers twice."""
+
+    def __init__(self, send: Send, request_id: str) -> None:
+        self._send, self.request_id = send, request_id
+        self.status, self.error = 0, ""
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            ours = [*_HEADERS, (b"x-request-id", self.request_id.encode())]
+            message = {**message, "headers": [*message.get("headers", []), *ours]}
+        await self._send(message)
+
+    async def refuse(self, refusal: Refusal) -> None:
+        self.error = self.error or refusal.kind
+        if self.status:  # the answer has begun; all that can be done is to end it
+            return
+        body = error_body(refusal, self.request_id)
+        headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+        headers += [(b"connection", b"close")] if refusal.status in (408, 413) else []
+        await self.send(
+            {"type": "http.response.start", "status": refusal.status, "headers": [*headers, *refusal.headers]}
+        )
+        await self.send({"type": "http.response.body", "body": body})
+
+
+def _route(path: str) -> str:
+    if path.startswith("/v1/decisions/"):
+        return "/v1/decisions/{id}"
+    return path if path in _ROUTES else "other"
+
+
+def _where(error: Exception) -> str:
+    """The type and place of an error, without its message, which may repeat what a person wrote."""
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__} at {Path(frame.filename).name}:{frame.lineno} in {frame.name}"
+
+
+def _request_id(headers: dict[bytes, bytes]) -> str:
+    given = headers.get(b"x-request-id", b"")
+    return given.decode() if _REQUEST_ID.match(given) else uuid.uuid4().hex
+
+
+def _check_media(headers: dict[bytes, bytes]) -> None:
+    if headers.get(b"content-encoding", b"identity") != b"identity":
+        raise Refusal(415, "unsupported_media", "a compressed body is not accepted")
+    media = headers.get(b"content-type", b"").partition(b";")[0].strip().lower().decode(errors="replace")
+    if media not in _MEDIA_TYPES:
+        raise Refusal(415, "unsupported_media", f"content-type must be one of {', '.join(sorted(_MEDIA_TYPES))}")
+
+
+def _retry_after(seconds: int) -> tuple[tuple[bytes, bytes], ...]:
+    return ((b"retry-after", str(seconds).encode()),)

@@ -1,0 +1,121 @@
+"""A release in memory with the policy that acts on it: from events to features and scores, in one call per batch."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from feature_repo.tables import ENTITIES, EVENT_TABLES
+from serving.record import Features, PolicyRef, Value
+from training.detector import DetectorSpec
+from training.policy import Policy
+
+Event = Mapping[str, Any]
+LONGEST_AGO_US = 48 * 3_600_000_000
+
+
+class Scorer(Protocol):
+    """What a sealed release can do: calibrated probabilities, one row per event and one column per label."""
+
+    spec: DetectorSpec
+
+    def score(self, rows: Sequence[Mapping[str, Any]]) -> np.ndarray: ...  # noqa: D102
+
+
+class FeatureRow(Protocol):
+    """What is known about one event's entities; `status` says per feature present, missing or expired."""
+
+    @property
+    def values(self) -> Mapping[str, Value]: ...  # noqa: D102
+    @property
+    def status(self) -> Mapping[str, str]: ...  # noqa: D102
+
+
+class FeatureReader(Protocol):
+    """The online features of one feature service."""
+
+    def read(self, entities: list[dict[str, str | None]], at_us: int) -> Sequence[FeatureRow]: ...  # noqa: D102
+
+
+class FeaturesUnavailable(Exception):
+    """The online store did not answer."""
+
+
+@dataclass(frozen=True)
+class Assessment:
+    """Scores of one event and what they came from; without scores, why not."""
+
+    at_us: int
+    features: Features
+    scores: dict[str, float] | None
+    why_not: str = ""
+
+
+@dataclass(frozen=True)
+class Live:
+    """One release with one policy; immutable, so that a change of either is the swap of one reference."""
+
+    release: str
+    policy: Policy
+    policy_ref: PolicyRef
+    thresholds: dict[str, float | None]
+    scorer: Scorer
+    reader: FeatureReader | None
+
+    def __post_init__(self) -> None:
+        if silent := [label for label in self.spec.labels if label not in self.policy.labels]:
+            raise ValueError(f"policy {self.policy.name!r} version {self.policy.version} says nothing about {silent}")
+
+    @property
+    def spec(self) -> DetectorSpec:
+        """The sealed spec of the release."""
+        return self.scorer.spec
+
+    @property
+    def inputs(self) -> list[str]:
+        """The features that the scores depend on: what the spec reads and the event does not bring."""
+        spec = self.spec
+        read = [*spec.numbers, *spec.categories, *(n for r in spec.ratios for n in (r.numerator, r.denominator))]
+        return sorted(set(read) - set(EVENT_TABLES[spec.events].columns))
+
+    def assess(self, events: Sequence[Event]) -> list[Assessment]:
+        """Read the features of these events as of now and score them."""
+        at_us = time.time_ns() // 1000
+        try:
+            features = self._features(events, at_us)
+        except FeaturesUnavailable as error:
+            nothing = Features(missing=self.inputs)
+            return [Assessment(at_us, nothing, None, f"features are unavailable ({error})") for _ in events]
+        rows = [{**event, **known.values} for event, known in zip(events, features, strict=True)]
+        return [Assessment(at_us, k, s) for k, s in zip(features, self.score(rows), strict=True)]
+
+    def score(self, rows: Sequence[Event]) -> list[dict[str, float]]:
+        """Probabilities by label of rows that hold the event's columns and the features."""
+        return [dict(zip(self.spec.labels, map(float, p), strict=True)) for p in self.scorer.score(rows)]
+
+    def _features(self, events: Sequence[Event], at_us: int) -> list[Features]:
+        inputs = self.inputs
+        if not inputs or self.reader is None:
+            return [Features()] * len(events)
+        rows = [self.reader.read([_entities(event)], _moment(event, at_us))[0] for event in events]
+        return [_used(row, inputs) for row in rows]
+
+
+def _entities(event: Event) -> dict[str, str | None]:
+    return {name: event.get(name) for name in ENTITIES}
+
+
+def _moment(event: Event, now_us: int) -> int:
+    """Features are those just before the event; what claims to lie ahead, or long ago, is taken as happening now."""
+    event_us = event.get("event_us") or now_us
+    return event_us if now_us - LONGEST_AGO_US <= event_us <= now_us else now_us
+
+
+def _used(row: FeatureRow, inputs: list[str]) -> Features:
+    return Features(
+        values={name: row.values[name] for name in inputs},
+        missing=[name for name in inputs if row.status[name] == "missing"],
+        expired=[name for name in inputs if row.status[name] == "expired"],
+    )

@@ -1,0 +1,32 @@
+"""What an operator can see of the service, for Prometheus."""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
+
+
+class Metrics:
+    """Counters of one process; labels are closed sets (routes, detectors, actions), never what a caller sent."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.responses = self._counter("mews_responses", "Answers by route and status", ["route", "status"])
+        self.decisions = self._counter("mews_decisions", "Decisions by action", ["detector", "role", "action"])
+        self.degraded = self._counter("mews_degraded", "Decisions made without a score", ["detector"])
+        self.swaps = self._counter("mews_swaps", "Changes of what is served", ["detector"])
+        self.seconds = Histogram(
+            "mews_request_seconds", "Time to answer", ["route"], registry=self.registry, buckets=_SECONDS
+        )
+        self.serving = self._gauge("mews_serving", "1 for the release and policy served", ["detector", "release"])
+        self.follow_failed = self._gauge("mews_follow_failed", "1 while a deployment cannot be loaded", ["detector"])
+        self.dropped = self._gauge("mews_backlog_dropped", "Items that did not fit a backlog", ["backlog"])
+
+    def _counter(self, name: str, meaning: str, labels: list[str]) -> Counter:
+        return Counter(name, meaning, labels, registry=self.registry)
+
+    def _gauge(self, name: str, meaning: str, labels: list[str]) -> Gauge:
+        return Gauge(name, meaning, labels, registry=self.registry)
+
+    def render(self) -> bytes:
+        """All of it in the text format."""
+        return generate_latest(self.registry)

@@ -1,0 +1,107 @@
+"""The OpenAPI document: paths by hand, schemas from the very types that decode and answer."""
+
+from functools import cache
+from typing import Any
+
+import msgspec
+
+from feature_repo.tables import EVENT_TABLES
+from serving.events import MAX_EVENTS, event_type
+from serving.openai_shape import ModerationBody
+from serving.record import DECISION_ID, Answer, Record
+
+_JSON = "application/json"
+_ERRORS = {
+    "400": "what was sent breaks the contract; the message names field and limit",
+    "401": "missing or unknown API key",
+    "403": "the API key lacks the scope",
+    "404": "no such thing is served",
+    "408": "the body came too slowly",
+    "413": "the body is too large",
+    "415": "unsupported media type or compression",
+    "429": "too much; come back after Retry-After seconds",
+    "500": "a fault of the service",
+    "503": "nothing can be decided now, for instance because the log's disk is full",
+}
+
+
+@cache
+def document() -> dict[str, Any]:
+    """The whole document."""
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "Mews", "version": "1", "description": "Decisions about texts, payments and accounts."},
+        "security": [{"key": []}],
+        "paths": _paths(),
+        "components": {
+            "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
+            "schemas": _schemas(),
+        },
+    }
+
+
+def _paths() -> dict[str, Any]:
+    decided = _object({"decisions": {"type": "array", "items": _ref("Answer")}})
+    return {
+        "/v1/decisions": _post("Decide one event or many of one detector", _ref("DecisionsBody"), answer=decided),
+        "/v1/moderations": _post(
+            "Moderate texts; the shape of OpenAI's endpoint", _ref("ModerationBody"), answer={"type": "object"}
+        ),
+        "/v1/bulk": _bulk(),
+        "/v1/decisions/{decision_id}": _decision(),
+        "/v1/releases": {"get": _operation("What is served, and why something newer is not", {"type": "object"})},
+        "/openapi.json": {"get": _operation("This document", {"type": "object"}, is_public=True)},
+        "/readyz": {"get": _operation("Whether every deployed detector is served", {"type": "object"}, is_public=True)},
+    }
+
+
+def _operation(summary: str, answer: dict[str, Any], *, is_public: bool = False, media: str = _JSON) -> dict[str, Any]:
+    problem = {_JSON: {"schema": _ref("Error")}}
+    errors = {status: {"description": text, "content": problem} for status, text in _ERRORS.items()}
+    done = {"200": {"description": "done", "content": {media: {"schema": answer}}}}
+    operation = {"summary": summary, "responses": done | errors}
+    return operation | ({"security": []} if is_public else {})
+
+
+def _post(summary: str, body: dict[str, Any], *, answer: dict[str, Any]) -> dict[str, Any]:
+    content = {"required": True, "content": {_JSON: {"schema": body}}}
+    return {"post": _operation(summary, answer) | {"requestBody": content}}
+
+
+def _bulk() -> dict[str, Any]:
+    lines = {"type": "string", "description": "One event per line; one answer or error per line comes back."}
+    operation = _operation("Decide a stream of events", lines, media="application/jsonl")
+    content = {"required": True, "content": {"application/jsonl": {"schema": lines}}}
+    return {"post": operation | {"requestBody": content, "parameters": [_parameter("detector", "query")]}}
+
+
+def _decision() -> dict[str, Any]:
+    decision_id = _parameter("decision_id", "path", {"type": "string", "pattern": f"^{DECISION_ID.pattern[:-2]}$"})
+    again = {"name": "replay", "in": "query", "schema": {"type": "string", "enum": ["true", "false"]}}
+    operation = _operation("What was decided, from what, and why", _ref("Record"))
+    return {"get": operation | {"parameters": [decision_id, again]}}
+
+
+def _parameter(name: str, place: str, schema: dict[str, Any] | None = None) -> dict[str, Any]:
+    return {"name": name, "in": place, "required": True, "schema": schema or {"type": "string"}}
+
+
+def _schemas() -> dict[str, Any]:
+    events = [event_type(table) for table in EVENT_TABLES]
+    _, schemas = msgspec.json.schema_components(
+        [Answer, Record, ModerationBody, *events], ref_template="#/components/schemas/{name}"
+    )
+    any_event = {"anyOf": [_ref(event.__name__) for event in events]}
+    text = {"error": _object({name: {"type": ["string", "null"]} for name in ("message", "type", "request_id")})}
+    many = {"type": "array", "items": any_event, "minItems": 1, "maxItems": MAX_EVENTS}
+    one_or_many = {"detector": {"type": "string"}, "event": any_event, "events": many}
+    body = {"type": "object", "properties": one_or_many, "required": ["detector"], "additionalProperties": False}
+    return {**schemas, "DecisionsBody": body, "Error": _object(text)}
+
+
+def _object(properties: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "object", "properties": properties, "required": list(properties)}
+
+
+def _ref(name: str) -> dict[str, Any]:
+    return {"$ref": f"#/components/schemas/{name}"}

@@ -1,0 +1,116 @@
+"""One file of the decision log: framed records, written whole or cut off, owned by one living process."""
+
+import fcntl
+import os
+import struct
+import time
+import uuid
+import zlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+MAGIC = b"mews decision log 1\n"
+_HEAD = struct.Struct("<II")  # length of the payload, crc32 of the payload
+MAX_PAYLOAD = 16 << 20
+
+
+def frame(payload: bytes) -> bytes:
+    """A record as it lies in a segment: length, checksum, payload."""
+    return _HEAD.pack(len(payload), zlib.crc32(payload)) + payload
+
+
+def frames(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """Each whole record with the offset behind it, up to the first that is torn or altered."""
+    if not data.startswith(MAGIC):
+        return
+    at = len(MAGIC)
+    while at + _HEAD.size <= len(data):
+        length, crc = _HEAD.unpack_from(data, at)
+        end = at + _HEAD.size + length
+        payload = data[at + _HEAD.size : end]
+        if length > MAX_PAYLOAD or len(payload) < length or zlib.crc32(payload) != crc:
+            return
+        yield end, payload
+        at = end
+
+
+class Segment:
+    """A segment that this process writes; it holds the file's lock, so that nobody mistakes it for an abandoned one."""
+
+    def __init__(self, folder: Path) -> None:
+        name = f"{time.time_ns() // 1000:016d}-{uuid.uuid4().hex[:8]}"
+        self.path = folder / f"{name}.open"
+        hidden = folder / f".{name}"
+        self._fd = os.open(hidden, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+        fcntl.flock(self._fd, fcntl.LOCK_EX)
+        try:
+            self.size = self._durable_write(MAGIC, at=0)
+        except OSError:
+            os.close(self._fd)
+            hidden.unlink()
+            raise
+        hidden.rename(self.path)  # locked before it has a name that others look for
+        sync_folder(folder)
+        self.created = time.monotonic()
+
+    def write(self, payloads: Sequence[bytes]) -> None:
+        """Put records on disk, all or none; returns when they would survive a power cut."""
+        self.size += self._durable_write(b"".join(map(frame, payloads)), at=self.size)
+
+    def _durable_write(self, data: bytes, *, at: int) -> int:
+        view = memoryview(data)
+        try:
+            while view:
+                view = view[os.pwrite(self._fd, view, at + len(data) - len(view)) :]
+            os.fdatasync(self._fd)
+        except OSError:
+            os.ftruncate(self._fd, at)
+            raise
+        return len(data)
+
+    def seal(self) -> None:
+        """Close the segment for good; one without records disappears."""
+        finish(self.path, self._fd)
+
+
+def finish(path: Path, fd: int) -> None:
+    """Cut a torn tail off a locked segment and give it its final name."""
+    with path.open("rb") as file:
+        end = max((end for end, _ in frames(file.read())), default=0)
+    if end:
+        os.ftruncate(fd, end)
+        os.fsync(fd)
+        path.rename(path.with_suffix(".sealed"))
+    else:
+        path.unlink()
+    sync_folder(path.parent)
+    os.close(fd)
+
+
+def recover(folder: Path) -> list[Path]:
+    """Seal the segments whose process died; those of living processes stay."""
+    recovered = []
+    for path in sorted(folder.glob("*.open")):
+        try:
+            fd = os.open(path, os.O_RDWR)
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except FileNotFoundError:  # another worker was faster
+            continue
+        except BlockingIOError:
+            os.close(fd)
+            continue
+        if path.exists():
+            finish(path, fd)
+            recovered.append(path.with_suffix(".sealed"))
+        else:
+            os.close(fd)
+    return recovered
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a created, renamed or deleted name durable."""
+    fd = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
