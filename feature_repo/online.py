@@ -168,11 +168,13 @@ def _from_lake(lake: Lake, view: View, day: date) -> dict[str, State]:
             seen = f"SELECT entity, {column}, {last} FROM known WHERE {column} IS NOT NULL GROUP BY ALL"  # noqa: S608
             for entity, value, at in _rows(connection, seen):
                 of(entity).seen.setdefault(column, {})[value] = at
-        latest = ", ".join(f"arg_max({v}, us) AS {v}" for v in (view.values if not view.windows else []))
-        query = f"SELECT entity, max(us) AS us{', ' + latest if latest else ''} FROM known GROUP BY entity"  # noqa: S608
-        names = ["us", *(view.values if not view.windows else [])]
-        for entity, *said in _rows(connection, query):
-            of(entity).latest = dict(zip(names, said, strict=True))
+        said = view.values if not view.windows else []
+        names = ["us", *said]
+        smallest = "".join(f", min({value})" for value in said)  # of one microsecond, as profile.sql.j2 takes it
+        last_us = "SELECT entity, max(us) AS us FROM known GROUP BY entity"
+        query = f"SELECT entity, us{smallest} FROM known JOIN ({last_us}) USING (entity, us) GROUP BY entity, us"  # noqa: S608
+        for entity, *values in _rows(connection, query):
+            of(entity).latest = dict(zip(names, values, strict=True))
     return states
 
 

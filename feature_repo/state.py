@@ -82,8 +82,15 @@ class State:
 
     def _profile(self, view: View, at_us: int) -> dict[str, Any]:
         said = [fact for fact in self.tail.values() if fact["us"] <= at_us]
-        latest = max([self.latest, *said] if self.latest else said, key=lambda fact: fact["us"], default=None)
-        if latest is None:
+        facts = [self.latest, *said] if self.latest else said
+        if not facts:
             return dict.fromkeys((feature.name for feature in view.features), None)
-        ages = {m.name: (at_us - latest["us"]) / 1_000_000 for m in view.measures if m.kind == "age"}
-        return ages | {m.name: latest[str(m.of)] for m in view.measures if m.kind == "latest"}
+        last_us = max(fact["us"] for fact in facts)
+        ages = {m.name: (at_us - last_us) / 1_000_000 for m in view.measures if m.kind == "age"}
+        last = [fact for fact in facts if fact["us"] == last_us]
+        return ages | {m.name: _smallest(last, str(m.of)) for m in view.measures if m.kind == "latest"}
+
+
+def _smallest(facts: Iterable[Fact], column: str) -> str | None:
+    """Of the facts of one microsecond, as the SQL text takes it: their order must not matter."""
+    return min((fact[column] for fact in facts if fact[column] is not None), default=None)

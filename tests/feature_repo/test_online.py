@@ -100,3 +100,26 @@ def test_a_known_entity_is_present_an_unknown_one_missing_and_an_old_one_expired
     assert reader.read([unknown], now)[0].status["num_requests_7d"] == "missing"
     assert reader.read([unknown], now)[0].values["num_ip_accounts_1d"] is None
     assert reader.read([known], later)[0].status["num_requests_7d"] == "expired"
+
+
+def test_two_signups_of_one_microsecond_and_one_without_a_plan_read_the_same_online_and_offline(
+    tmp_path: Path,
+) -> None:
+    signup: dict[str, object] = dict.fromkeys(TABLES["accounts"].columns)
+    signup |= {"account_id": "a", "kind": "signup", "event_us": start_us(DAYS[0]), "arrived_us": start_us(DAYS[0])}
+    later = {**signup, "event_us": start_us(DAYS[0]) + 1, "arrived_us": start_us(DAYS[0]) + 1, "plan": None}
+    rows = [
+        {**signup, "event_id": "s1", "plan": "trial", "email_domain": "b.example"},
+        {**signup, "event_id": "s2", "plan": "paid", "email_domain": "a.example"},
+        {**later, "event_id": "s3", "account_id": "b", "email_domain": "c.example"},
+        {**signup, "event_id": "s4", "account_id": "b", "plan": "free"},
+    ]
+    lake, store, view = Lake(tmp_path / "lake"), open_store(tmp_path), VIEWS["account_profile"]
+    write(lake, "accounts", rows, DAYS[0])
+    at_us = start_us(DAYS[1])
+
+    materialize(lake, store, DAYS[0])
+    online_rows = OnlineFeatures(store, "content_v1").read([{"account_id": "a"}, {"account_id": "b"}], at_us)
+
+    assert [row.values for row in online_rows] == compute.features_at(lake, view, [("a", at_us), ("b", at_us)])
+    assert online_rows[1].values["plan"] is None
