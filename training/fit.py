@@ -39,6 +39,7 @@ def fit(run_dir: Path, *, is_dry_run: bool = False) -> None:
 def _fit(run_dir: Path, *, is_dry_run: bool) -> None:
     spec = DetectorSpec.model_validate_json((run_dir / "detector.json").read_text(encoding="utf-8"))
     L.seed_everything(spec.fit.seed, verbose=False)
+    torch.set_num_threads(1)  # sums in one order on any machine; a second thread cost 4x the CPU time beside other work
 
     num_micro_batches = _num_micro_batches(run_dir)
     data = DetectorData(run_dir / "training_set.parquet", spec, num_micro_batches=num_micro_batches)
