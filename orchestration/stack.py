@@ -2,8 +2,9 @@
 
 import os
 import shutil
+import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,7 +37,9 @@ def up(profile: str, ports: Ports) -> int:
 
     console, home = Console(), Settings.from_environment().home
     try:
-        run(processes(home, profile=profile, ports=ports), home=home, console=console)
+        table = processes(home, profile=profile, ports=ports)
+        create_tables(table[0].env)
+        run(table, home=home, console=console)
     except (AlreadyRunning, PortTaken) as error:
         console.print(f"[red]{error}[/]")
         return 1
@@ -81,6 +84,12 @@ def processes(
         ),
         Process(name="daemon", command=module("dagster._daemon", "run", *WORKSPACE), env=env),
     ]
+
+
+def create_tables(env: Mapping[str, str]) -> None:
+    """Lay down Dagster's tables once; three processes that do so at the same time get in each other's way."""
+    if not (Path(env["DAGSTER_HOME"]) / "history").exists():
+        subprocess.run(module("dagster", "instance", "migrate"), env=dict(env), check=True, capture_output=True)
 
 
 def module(name: str, *arguments: object) -> list[str]:
