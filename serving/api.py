@@ -79,9 +79,9 @@ async def bulk(request: Request) -> Response:
 async def decision(request: Request) -> Response:
     """What was decided, from what and why; with `replay=true`, decided again."""
     desk, decision_id = _desk(request), request.path_params["decision_id"]
-    found = DECISION_ID.match(decision_id) and await asyncio.to_thread(
-        lambda: desk.moderator.log.find(decision_id, time_of(decision_id))
-    )
+    found = None
+    if DECISION_ID.match(decision_id):
+        found = await asyncio.to_thread(desk.moderator.log.find, decision_id, time_of(decision_id))
     if not found:
         raise Refusal(404, "not_found", "no decision has this id here; older ones are in the lake")
     record = decode(found)

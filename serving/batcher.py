@@ -68,7 +68,7 @@ class MicroBatcher(Generic[Item, Result]):
         job.add_done_callback(lambda done: self._finish(loop, batch, done=done))
 
     def _take(self) -> list[tuple[list[Item], asyncio.Future[Sequence[Result]]]]:
-        batch: list[tuple[list[Item], asyncio.Future[list[Answer]]]] = []
+        batch: list[tuple[list[Item], asyncio.Future[Sequence[Result]]]] = []
         size = 0
         while self._waiting and (not batch or size + len(self._waiting[0][0]) <= self._max_batch):
             items, future = self._waiting.popleft()

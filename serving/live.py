@@ -19,7 +19,8 @@ LONGEST_AGO_US = 48 * 3_600_000_000
 class Scorer(Protocol):
     """What a sealed release can do: calibrated probabilities, one row per event and one column per label."""
 
-    spec: DetectorSpec
+    @property
+    def spec(self) -> DetectorSpec: ...  # noqa: D102
 
     def score(self, rows: Sequence[Mapping[str, Any]]) -> np.ndarray: ...  # noqa: D102
 

@@ -75,7 +75,7 @@ class Moderator:
         assessments = await champion.batcher(list(events))
         records = [self._record(live, e, a, call=call) for e, a in zip(events, assessments, strict=True)]
         await self.log.append([encode(record) for record in records])
-        self._count(live, records)
+        self._count(records)
         if self._pushes:
             for event in events:
                 self._pushes.put((live.spec.events, event))
@@ -108,7 +108,7 @@ class Moderator:
             actions_left=actions_left,
         )
 
-    def _count(self, live: Live, records: list[Record]) -> None:
+    def _count(self, records: list[Record]) -> None:
         for record in records:
             self.metrics.decisions.labels(record.detector, record.role, record.action).inc()
             if record.degraded:

@@ -20,7 +20,7 @@ class TextInput(msgspec.Struct, frozen=True, tag_field="type", tag="text"):
 
 
 class ModerationBody(msgspec.Struct, frozen=True):
-    """The body of `POST /v1/moderations`; `model` names a detector of texts, or is one of OpenAI's and means `content`."""
+    """The body of `POST /v1/moderations`; `model` names a detector of texts; one of OpenAI's means `content`."""
 
     input: str | list[str | TextInput]
     model: str = DETECTOR

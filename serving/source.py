@@ -1,0 +1,77 @@
+"""What the ledger says is to be served, and how a sealed release becomes a live one."""
+
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from serving import deployment
+from serving.approval import require_servable
+from serving.bundle import Verified, open_verified
+from serving.deployment import Shelves
+from serving.follow import VERIFY_EVERY_S, Deployment
+from serving.ledger import Ledger
+from serving.live import FeatureReader, Live
+from serving.people import load_people
+from serving.record import PolicyRef
+from serving.release import read_policy
+from training.golden import check_golden
+from training.scorer import Scorer
+
+
+class LedgerSource:
+    """Follows the ledger of one home; `reader` gives the online features of a feature service."""
+
+    def __init__(self, home: Path, reader: Callable[[str], FeatureReader]) -> None:
+        self._ledger, self._people, self._reader = (
+            Ledger(home / "ledger" / "ledger.jsonl"),
+            home / "people.yaml",
+            reader,
+        )
+        self._shelves, self._private = Shelves(home / "releases", home / "policies"), home / "cache" / "bundles"
+        self._verified: Verified = {}
+        self._checked = -VERIFY_EVERY_S
+
+    def version(self) -> object:
+        """The number of entries; each minute the whole chain is verified."""
+        if not self._ledger.path.exists():
+            return 0
+        if time.monotonic() - self._checked >= VERIFY_EVERY_S:
+            self._ledger.verify()
+            self._checked = time.monotonic()
+        return len(self._ledger.entries())
+
+    def wanted(self) -> Mapping[str, Sequence[Deployment]]:
+        """Every deployment of each detector, newest first."""
+        if not self._ledger.path.exists():
+            return {}
+        return {
+            detector: [
+                Deployment(d.detector, d.release, d.policy) for d in deployment.deployments(self._ledger, detector)
+            ]
+            for detector in deployment.detectors(self._ledger)
+        }
+
+    def require_servable(self, asked: Deployment) -> None:
+        """Raise unless release and policy are approved, unrevoked and unaltered."""
+        people = load_people(self._people)
+        for path in (self._shelves.release(asked.detector, asked.release), self._shelves.policy(asked.policy_digest)):
+            require_servable(self._ledger, people, path, verified=self._verified)
+
+    def load(self, asked: Deployment) -> Live:
+        """Map a private copy of exactly the bytes that were hashed, and compare the golden answers."""
+        path = self._shelves.release(asked.detector, asked.release)
+        release = open_verified(path, asked.release, private=self._private)
+        policy_path = self._shelves.policy(asked.policy_digest)
+        policy = read_policy(open_verified(policy_path, asked.policy_digest, private=self._private))
+        scorer = Scorer.load(release.path)
+        check_golden(release.path, scorer)
+        found = json.loads((release.path / "thresholds.json").read_text(encoding="utf-8"))
+        return Live(
+            release=asked.release,
+            policy=policy,
+            policy_ref=PolicyRef(policy.name, policy.version, asked.policy_digest),
+            thresholds={label: one["threshold"] for label, one in found.items()},
+            scorer=scorer,
+            reader=self._reader(scorer.spec.feature_service),
+        )
