@@ -52,7 +52,7 @@ def _day(lake: Lake, table: str, day: date) -> pa.Table:
     """The events of a day with the columns of their truth."""
     with lake.connect() as connection:
         query = f"""
-            SELECT e.*, t.* EXCLUDE (event_id)
+            SELECT e.*, t.* EXCLUDE (event_id, event_us)
             FROM ({lake.select("events", table, first=day, last=day)}) AS e
             JOIN ({lake.select("truth", f"{table}_truth", first=day, last=day)}) AS t USING (event_id)
             ORDER BY event_us, event_id

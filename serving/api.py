@@ -149,7 +149,7 @@ async def _refused(request: Request, error: Exception) -> Response:
     headers = {name.decode(): value.decode() for name, value in refusal.headers}
     if refusal.status in (429, 503):
         headers["retry-after"] = "1"
-    body = error_body(refusal, request.scope["request_id"])
+    body = error_body(refusal, request.scope["mews.request_id"])
     return Response(body, refusal.status, headers, media_type="application/json")
 
 
@@ -173,7 +173,7 @@ def _desk(request: Request) -> Desk:
 
 
 def _call(request: Request) -> Call:
-    return Call(request.scope["request_id"], request.scope["caller"])
+    return Call(request.scope["mews.request_id"], request.scope["caller"])
 
 
 def _json(value: Any) -> Response:

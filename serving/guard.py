@@ -55,7 +55,7 @@ def error_body(refusal: Refusal, request_id: str) -> bytes:
 
 
 class Guard:
-    """ASGI middleware; a request that passes carries `caller` and `request_id` in its scope and its body in memory."""
+    """ASGI middleware; what passes carries `caller` and `mews.request_id` in its scope and its body in memory."""
 
     def __init__(self, app: ASGIApp, *, keys: KeyRing, metrics: Metrics, limits: Limits) -> None:
         self._app, self._keys, self._metrics, self._limits = app, keys, metrics, limits
@@ -73,7 +73,7 @@ class Guard:
         try:
             caller = self._admit(scope, headers)
             receive = await self._bounded(scope, headers, receive=receive)
-            await self._app({**scope, "caller": caller, "request_id": request_id}, receive, exchange.send)
+            await self._app({**scope, "caller": caller, "mews.request_id": request_id}, receive, exchange.send)
         except Refusal as refusal:
             await exchange.refuse(refusal)
         except ClientGone:

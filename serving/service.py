@@ -1,5 +1,6 @@
 """The service: one process that answers for every detector, as a plain ASGI app mounted in a BentoML service."""
 
+import logging
 import os
 import threading
 import time
@@ -24,6 +25,7 @@ from serving.vault import Vault
 
 HOME = Path(os.environ.get("MEWS_HOME", ".mews")).absolute()
 FOLLOW_EVERY_S = 1.0
+_log = logging.getLogger(__name__)
 METRICS = Metrics()
 KEYS = KeyRing(Path(os.environ.get("MEWS_API_KEYS_FILE", HOME / "api_keys.json")))
 
@@ -57,7 +59,10 @@ class Mews:
     def _follow(self) -> None:
         while True:
             self.follower.poll()
-            KEYS.refresh()
+            try:
+                KEYS.refresh()
+            except (OSError, ValueError) as error:  # the keys that are known stay; releases are followed all the same
+                _log.error("the file of API keys cannot be read: %s", type(error).__name__)
             time.sleep(FOLLOW_EVERY_S)
 
     def __is_ready__(self) -> bool:
