@@ -1,0 +1,54 @@
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from serving.decision_log import DecisionLog, read_segment, sealed_segments
+
+WRITER = """
+import asyncio, sys
+from pathlib import Path
+from serving.decision_log import DecisionLog
+
+async def main():
+    log = DecisionLog(Path(sys.argv[1]))
+    for number in range(100_000):
+        await log.append([b'{"number":%d}' % number])
+        print(number, flush=True)
+
+asyncio.run(main())
+"""
+
+
+def records(folder: Path) -> list[bytes]:
+    return [record for path in sealed_segments(folder) for record in read_segment(path)]
+
+
+def test_what_was_appended_is_read_back_in_order(tmp_path: Path) -> None:
+    log, many = DecisionLog(tmp_path), [b'{"number":%d}' % number for number in range(50)]
+
+    async def append() -> None:
+        await asyncio.gather(*(log.append([record]) for record in many))
+
+    asyncio.run(append())
+    log.close()
+
+    assert records(tmp_path) == many
+
+
+def test_a_killed_writer_loses_nothing_that_it_acknowledged(tmp_path: Path) -> None:
+    writer = subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    assert writer.stdout is not None
+    acknowledged = [int(writer.stdout.readline()) for _ in range(200)]
+    os.kill(writer.pid, signal.SIGKILL)
+    acknowledged += [int(line) for line in writer.stdout.read().split()]
+    writer.wait()
+    writer.stdout.close()
+
+    DecisionLog(tmp_path).close()
+
+    kept = records(tmp_path)
+    assert kept[: len(acknowledged)] == [b'{"number":%d}' % number for number in acknowledged]
+    assert len(kept) == len(set(kept))
