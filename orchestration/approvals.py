@@ -98,6 +98,11 @@ class Approvals:
         """What may be served now: the newest deployment whose release and policy are approved."""
         return deployment.servable(self.ledger, self.people, self.shelves, detector)
 
+    def was_deployed(self, release: Bundle, policy: Bundle) -> bool:
+        """Whether this release was ever deployed under this policy, also if it no longer is."""
+        past = deployment.deployments(self.ledger, release.name)
+        return (release.digest, policy.digest) in {(d.release, d.policy) for d in past}
+
     def deploy(self, release: Bundle, policy: Bundle) -> Deployment:
         """Ask for a signed release to be served under a signed policy."""
         return deployment.deploy(self.ledger, self.people, release, policy, by=who())

@@ -46,6 +46,9 @@ class FitConfig(Contract):
         for field in _AT_LEAST_ONE:
             if getattr(self, field) < 1:
                 raise ValueError(f"fit.{field} is {getattr(self, field)}; it must be at least 1")
+        if self.global_batch_size % (self.devices * self.num_nodes):
+            size, count = self.global_batch_size, self.devices * self.num_nodes
+            raise ValueError(f"fit.global_batch_size is {size}; it must divide over {count} devices")
         if not 0 < self.negative_share <= 1:
             raise ValueError(f"fit.negative_share is {self.negative_share}; it must lie in (0, 1]")
         if self.max_weight < 1:
@@ -55,18 +58,3 @@ class FitConfig(Contract):
         if self.num_buckets & (self.num_buckets - 1):
             raise ValueError(f"fit.num_buckets is {self.num_buckets}; it must be a power of two")
         return self
-
-    @property
-    def world_size(self) -> int:
-        """Processes that train together, over all nodes."""
-        return self.devices * self.num_nodes
-
-    @property
-    def batch_size(self) -> int:
-        """Rows per device, so that a step sees the same batch on any number of devices."""
-        rows, rest = divmod(self.global_batch_size, self.world_size)
-        if rest:
-            raise ValueError(
-                f"fit.global_batch_size {self.global_batch_size} does not divide over {self.world_size} devices"
-            )
-        return rows

@@ -12,6 +12,8 @@ from orchestration.settings import Settings
 from orchestration.stages import shelf
 from training.detector import DetectorSpec
 
+STARTED_BY = "started_by"
+
 
 def candidate(spec: DetectorSpec) -> dg.AssetsDefinition:
     """Run `python -m training.launch` on the newest training set; a retried run goes on from its last checkpoint."""
@@ -29,7 +31,7 @@ def candidate(spec: DetectorSpec) -> dg.AssetsDefinition:
     def asset(
         context: dg.AssetExecutionContext, settings: dg.ResourceParam[Settings], pipes: dg.PipesSubprocessClient
     ) -> dg.MaterializeResult:
-        run_dir = prepare(spec, settings, context.run_id)
+        run_dir = prepare(spec, settings, context.run_id, started_by=context.run.tags.get("started_by"))
         command = [sys.executable, "-m", "training.launch", str(run_dir)]
         env = {**os.environ, "MLFLOW_TRACKING_URI": settings.tracking_uri}
         result = pipes.run(context=context, command=command, env=env).get_materialize_result()
@@ -39,12 +41,13 @@ def candidate(spec: DetectorSpec) -> dg.AssetsDefinition:
     return asset
 
 
-def prepare(spec: DetectorSpec, settings: Settings, run_id: str) -> Path:
-    """Lay out the run folder: the spec, the training set, and the champion to be compared with."""
-    from orchestration.approvals import Approvals
+def prepare(spec: DetectorSpec, settings: Settings, run_id: str, *, started_by: str | None) -> Path:
+    """Lay out the run folder: the spec, the training set, the champion to be compared with, and who may not sign."""
+    from orchestration.approvals import Approvals, who
 
     run_dir = shelf.new(settings.runs / spec.name, run_id)
     (run_dir / "detector.json").write_text(spec.model_dump_json(indent=1), encoding="utf-8")
+    (run_dir / STARTED_BY).write_text(started_by or who(), encoding="utf-8")
     source = shelf.latest(settings.training_sets / spec.name)
     for name, target in {"data.parquet": "training_set.parquet", "manifest.json": "training_set.json"}.items():
         if not (run_dir / target).exists():

@@ -49,9 +49,10 @@ def approval_sensor(spec: DetectorSpec) -> dg.SensorDefinition:
         waiting = {b.kind: s for b in (release, policy) if (s := desk.status(b)).state != "approved"}
         if waiting:
             return dg.SkipReason("; ".join(f"{kind} is {s.state}: {s.reason}" for kind, s in waiting.items()))
-        current = desk.servable(spec.name)
-        if current and (current.release, current.policy) == (release.digest, policy.digest):
-            return dg.SkipReason(f"{release.digest[:12]} is deployed")
+        if desk.was_deployed(release, policy):
+            return dg.SkipReason(
+                f"{release.digest[:12]} was deployed; whoever went back from it deploys it again by hand"
+            )
         signed = desk.status(release).signed_by[-1]
         key = f"{release.digest}-{policy.digest}-{signed.at_us}"
         return dg.SensorResult(run_requests=[dg.RunRequest(run_key=key, tags={"release": release.digest[:12]})])

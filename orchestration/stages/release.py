@@ -4,12 +4,13 @@ import dagster as dg
 
 from orchestration.settings import Settings
 from orchestration.stages import shelf
+from orchestration.stages.candidate import STARTED_BY
 from training.detector import DetectorSpec
 from training.policy import Policy
 
 
 def release(spec: DetectorSpec, policy: Policy) -> dg.AssetsDefinition:
-    """Seal the newest candidate and the policy as it is written; sealing the same again gives the same digest."""
+    """Seal the newest candidate and the policy as it is written; neither who trained it nor who sealed it may sign."""
 
     @dg.asset(
         key=[spec.name, "release"],
@@ -24,12 +25,13 @@ def release(spec: DetectorSpec, policy: Policy) -> dg.AssetsDefinition:
         from serving.release import code_facts, seal_policy, seal_release
 
         run_dir = shelf.latest(settings.runs / spec.name)
-        started_by = context.run.tags.get("started_by") or who()
-        lineage = {"started_by": started_by, "run_id": run_dir.name, **code_facts(PROJECT)}
+        sealed_by = context.run.tags.get("started_by") or who()
+        trained_by = (run_dir / STARTED_BY).read_text(encoding="utf-8")
+        lineage = {"started_by": trained_by, "persons": [sealed_by], "run_id": run_dir.name, **code_facts(PROJECT)}
         desk = Approvals(settings)
         sealed = [
             seal_release(run_dir, settings.releases, lineage=lineage),
-            seal_policy(policy, settings.policies, started_by=started_by),
+            seal_policy(policy, settings.policies, started_by=sealed_by),
         ]
         return dg.MaterializeResult(metadata={b.kind: dg.MetadataValue.md(_line(desk, b)) for b in sealed})
 
