@@ -71,7 +71,9 @@ class OnlineFeatures:
         keys = sorted({str(e[view.entity]) for e in events})
         states = {key: State() for key in keys} | self._states.read(view, keys)
         moved = {
-            str(e[view.entity]) for e in events if states[e[view.entity]].push(e["event_id"], _fact(view, table, e))
+            str(e[view.entity])
+            for e in events
+            if states[e[view.entity]].push(f"{table}/{e['event_id']}", _fact(view, table, e))
         }
         self._states.write(view, {key: states[key] for key in sorted(moved)})
 

@@ -2,7 +2,6 @@
 
 import hashlib
 from pathlib import Path
-from typing import Any
 
 import yaml
 from feast import FeatureStore
@@ -13,25 +12,22 @@ from feature_repo.lake import Lake
 _MARK = "applied.sha256"
 
 
-def open_store(
-    home: Path, *, online: dict[str, Any] | None = None, registry: dict[str, Any] | None = None
-) -> FeatureStore:
-    """The store below `home/feast`; `online` and `registry` are Feast's own configuration, SQLite and a file if absent.
+def open_store(home: Path, *, redis: str = "", registry_uri: str = "") -> FeatureStore:
+    """The store below `home/feast`: SQLite and a registry file, or Redis (HOST:PORT,db=N) and a registry in SQL.
 
     The duckdb offline store is named aloud: Feast's default returned wrong rows.
     """
     folder = (home / "feast").absolute()
     folder.mkdir(parents=True, exist_ok=True)
+    in_sql = {"registry_type": "sql", "path": registry_uri}
     config = {
         "project": "mews",
         "provider": "local",
-        "registry": {
-            **(registry or {"path": str(folder / "registry.db")}),
-            "cache_ttl_seconds": 60,
-            "serve_features_while_materializing": True,
-        },
+        "registry": {**(in_sql if registry_uri else {"path": str(folder / "registry.db")}), "cache_ttl_seconds": 60},
         "offline_store": {"type": "duckdb"},
-        "online_store": online or {"type": "sqlite", "path": str(folder / "online.db")},
+        "online_store": {"type": "redis", "connection_string": redis}
+        if redis
+        else {"type": "sqlite", "path": str(folder / "online.db")},
         "entity_key_serialization_version": 3,
     }
     text = yaml.safe_dump(config, sort_keys=True)

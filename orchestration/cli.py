@@ -87,5 +87,17 @@ def score(
     typer.echo(f"{num_rows:,} rows scored into {output}")
 
 
+@app.command()
+def key(
+    name: Annotated[str, typer.Argument(help="Who will use it; shown in the decision log.")],
+    scope: Annotated[list[str], typer.Option(help="decide, bulk or read; may be repeated.")] = ["decide", "read"],  # noqa: B006  # typer copies it
+) -> None:
+    """Make an API key for the service; its secret is printed once and kept nowhere."""
+    from orchestration.settings import Settings
+    from serving.auth import create_key, parse_scopes
+
+    typer.echo(create_key(Settings.from_environment().home / "api_keys.json", name, scopes=parse_scopes(scope)))
+
+
 if __name__ == "__main__":
     app()

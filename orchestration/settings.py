@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 from feature_repo.lake import Lake
 
@@ -56,11 +56,9 @@ class Settings:
         return self.mlflow_uri or f"sqlite:///{self.home / 'mlflow.db'}"
 
     @property
-    def feature_stores(self) -> dict[str, dict[str, Any]]:
-        """What `feature_repo.store.open_store` takes beside the home: Feast's own configuration."""
-        online = {"online": {"type": "redis", "connection_string": self.redis}} if self.redis else {}
-        registry = {"registry_type": "sql", "path": self.registry_uri}
-        return {**online, **({"registry": registry} if self.registry_uri else {})}
+    def feature_stores(self) -> dict[str, str]:
+        """What `feature_repo.store.open_store` takes beside the home."""
+        return {"redis": self.redis, "registry_uri": self.registry_uri}
 
     @property
     def dagster_home(self) -> Path:

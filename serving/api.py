@@ -27,6 +27,7 @@ from serving.record import DECISION_ID, answer, decode, time_of
 from serving.vault import Vault
 
 _DOCS = Path(__file__).with_name("docs.html")
+_DOCS_SCRIPT = Path(__file__).with_name("docs.js")
 
 
 class Followed(Protocol):
@@ -112,6 +113,11 @@ async def docs(_: Request) -> Response:
     return FileResponse(_DOCS, media_type="text/html")
 
 
+async def docs_script(_: Request) -> Response:
+    """What draws the documentation page."""
+    return FileResponse(_DOCS_SCRIPT, media_type="text/javascript")
+
+
 async def index(_: Request) -> Response:
     """People who open the service in a browser want the documentation."""
     return RedirectResponse("/docs")
@@ -126,6 +132,7 @@ ROUTES = [
     Route("/metrics", metrics, methods=["GET"]),
     Route("/openapi.json", openapi, methods=["GET"]),
     Route("/docs", docs, methods=["GET"]),
+    Route("/docs.js", docs_script, methods=["GET"]),
     Route("/", index, methods=["GET"]),
 ]
 

@@ -8,13 +8,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import msgspec
 
 Scope = Literal["decide", "bulk", "read"]
 _SCOPE_OF = {"/v1/decisions": "decide", "/v1/moderations": "decide", "/v1/bulk": "bulk"}
-PUBLIC = frozenset({"/", "/docs", "/openapi.json", "/healthz", "/livez", "/readyz", "/metrics"})
+PUBLIC = frozenset({"/", "/docs", "/docs.js", "/openapi.json", "/healthz", "/livez", "/readyz", "/metrics"})
 
 
 class Key(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -37,6 +37,14 @@ def create_key(path: Path, name: str, *, scopes: list[Scope]) -> str:
     partial.write_bytes(msgspec.json.format(msgspec.json.encode(keys)))
     partial.rename(path)
     return secret
+
+
+def parse_scopes(names: list[str]) -> list[Scope]:
+    """Scopes by name; raises ValueError naming the value and what it may be."""
+    known = get_args(Scope)
+    if unknown := [name for name in names if name not in known]:
+        raise ValueError(f"scope is {unknown[0]!r}; it must be one of {', '.join(known)}")
+    return [scope for scope in known if scope in names]
 
 
 def read_keys(path: Path) -> list[Key]:

@@ -90,9 +90,9 @@ class DecisionLog:
         self._segment.seal()
         self._segment, self._is_suspect = fresh, False
 
-    async def tick(self) -> None:
-        """Seal a segment that is old enough although nothing is appended; call it now and then."""
-        await asyncio.get_running_loop().run_in_executor(self._writer, self._rotate_if_due)
+    def tick(self) -> None:
+        """Seal a segment that is old enough although nothing is appended; call it now and then, from any thread."""
+        self._writer.submit(self._rotate_if_due).result()
 
     def find(self, decision_id: str, at_us: int) -> bytes | None:
         """The record of a decision made at about `at_us`, looked for in the newest segments first."""

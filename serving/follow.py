@@ -122,7 +122,7 @@ class Follower:
 
     def _note(self, detector: str, deployment: Deployment | None) -> None:
         if before := self._serving.pop(detector, None):
-            self._metrics.serving.remove(detector, before.release)
+            self._metrics.serving.labels(detector, before.release).set(0)  # remove() does nothing under BentoML
         if deployment:
             self._serving[detector] = deployment
             self._metrics.serving.labels(detector, deployment.release).set(1)

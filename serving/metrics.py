@@ -17,7 +17,9 @@ class Metrics:
         self.seconds = Histogram(
             "mews_request_seconds", "Time to answer", ["route"], registry=self.registry, buckets=_SECONDS
         )
-        self.serving = self._gauge("mews_serving", "1 for the release and policy served", ["detector", "release"])
+        self.serving = self._gauge(
+            "mews_serving", "1 for the release served, 0 for one that was", ["detector", "release"]
+        )
         self.follow_failed = self._gauge("mews_follow_failed", "1 while a deployment cannot be loaded", ["detector"])
         self.dropped = self._gauge("mews_backlog_dropped", "Items that did not fit a backlog", ["backlog"])
 

@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from serving import deployment
@@ -23,11 +24,8 @@ class LedgerSource:
     """Follows the ledger of one home; `reader` gives the online features of a feature service."""
 
     def __init__(self, home: Path, reader: Callable[[str], FeatureReader]) -> None:
-        self._ledger, self._people, self._reader = (
-            Ledger(home / "ledger" / "ledger.jsonl"),
-            home / "people.yaml",
-            reader,
-        )
+        self._ledger, self._people = Ledger(home / "ledger" / "ledger.jsonl"), home / "people.yaml"
+        self._reader = reader
         self._shelves, self._private = Shelves(home / "releases", home / "policies"), home / "cache" / "bundles"
         self._verified: Verified = {}
         self._checked = -VERIFY_EVERY_S
@@ -67,11 +65,12 @@ class LedgerSource:
         scorer = Scorer.load(release.path)
         check_golden(release.path, scorer)
         found = json.loads((release.path / "thresholds.json").read_text(encoding="utf-8"))
-        return Live(
+        live = Live(
             release=asked.release,
             policy=policy,
             policy_ref=PolicyRef(policy.name, policy.version, asked.policy_digest),
             thresholds={label: one["threshold"] for label, one in found.items()},
             scorer=scorer,
-            reader=self._reader(scorer.spec.feature_service),
+            reader=None,
         )
+        return replace(live, reader=self._reader(live.spec.feature_service)) if live.inputs else live

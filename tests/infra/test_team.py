@@ -145,5 +145,5 @@ def test_feast_keeps_its_registry_in_postgresql_and_its_values_in_redis(tmp_path
 
 
 def test_a_laptop_has_neither() -> None:
-    assert Settings.from_environment({}).feature_stores == {}
+    assert not any(Settings.from_environment({}).feature_stores.values())
     assert Process(name="x", command=[]).link == ""

@@ -1,0 +1,65 @@
+"""What the service is made of, over one home; without BentoML, so that a test builds it as the service does."""
+
+import logging
+import threading
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from starlette.types import ASGIApp
+
+from serving.api import Desk, build_app
+from serving.auth import KeyRing
+from serving.backlog import Backlog
+from serving.decision_log import DecisionLog
+from serving.follow import Follower
+from serving.guard import Guard, Limits
+from serving.known import Known
+from serving.live import Event
+from serving.metrics import Metrics
+from serving.moderator import Moderator
+from serving.source import LedgerSource
+from serving.vault import Vault
+
+FOLLOW_EVERY_S = 1.0
+_log = logging.getLogger(__name__)
+
+
+class Parts:
+    """The door, and behind it the moderator, its log, and the follower that gives it releases."""
+
+    def __init__(self, home: Path, *, keys: Path | None = None, stores: Mapping[str, str] | None = None) -> None:
+        self.metrics, self.keys = Metrics(), KeyRing(keys or home / "api_keys.json")
+        known, vault = Known(home, stores or {}), Vault(home / "keys")
+        self.log = DecisionLog(home / "decisions")
+        self.pushes: Backlog[tuple[str, Event]] = Backlog("features", known.push)
+        executor = ThreadPoolExecutor(1, thread_name_prefix="scorer")
+        moderator = Moderator(log=self.log, vault=vault, pushes=self.pushes, executor=executor, metrics=self.metrics)
+        self.follower = Follower(LedgerSource(home, known.reader), moderator.install, metrics=self.metrics)
+        app = build_app()
+        app.state.desk = Desk(moderator, self.follower, vault, home / "cache")
+        self.door: ASGIApp = Guard(app, keys=self.keys, metrics=self.metrics, limits=Limits())
+        self._is_closing = threading.Event()
+
+    def tick(self) -> None:
+        """Follow what was deployed, what keys there are, and the age of the log."""
+        self.follower.poll()
+        self.metrics.dropped.labels("features").set(self.pushes.num_dropped + self.pushes.num_failed)
+        try:
+            self.keys.refresh()
+            self.log.tick()
+        except (OSError, ValueError) as error:  # the keys that are known stay, and releases are followed all the same
+            _log.error("API keys cannot be read or the log cannot be sealed: %s", type(error).__name__)
+
+    def run(self) -> None:
+        """Tick until closed."""
+        while not self._is_closing.wait(FOLLOW_EVERY_S):
+            self.tick()
+
+    def close(self) -> None:
+        """Finish what is under way: pushes that wait, decisions being written. Closing twice is closing once."""
+        if self._is_closing.is_set():
+            return
+        self._is_closing.set()
+        self.pushes.close()
+        self.log.close()

@@ -1,0 +1,226 @@
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import httpx
+import openai
+from starlette.testclient import TestClient
+
+from serving.auth import create_key
+from serving.bundle import Bundle
+from serving.decision_log import read_segment, sealed_segments
+from serving.parts import Parts
+from tests.serving.service.conftest import Team
+from tests.training.conftest import behaviour_spec
+
+SPAM = "parcel jackpot garden unclaimed recipe giveaway wallet"
+BENIGN = "poem river lesson budget garden recipe ticket"
+
+
+def decide(client: TestClient, text: str = SPAM, **event: object) -> httpx.Response:
+    return client.post("/v1/decisions", json={"detector": "content", "event": {"text": text, **event}})
+
+
+def test_a_signed_release_answers_with_its_digest_and_says_why(client: TestClient, parts: Parts, first: Bundle) -> None:
+    parts.tick()
+
+    flagged, benign = (decide(client, text).json()["decisions"][0] for text in (SPAM, BENIGN))
+
+    assert flagged["release"] == benign["release"] == first.digest
+    assert (flagged["action"], flagged["labels"]) == ("block", ["fraud_spam"])
+    assert "reached the threshold" in flagged["reasons"][0]
+    assert benign["action"] == "allow"
+
+
+def test_what_nobody_signed_is_not_served(
+    client: TestClient, parts: Parts, team: Team, runs: dict[str, Path], policy: Bundle
+) -> None:
+    unsigned = team.seal(runs["content"])
+    body = {"detector": "content", "digest": unsigned.digest, "policy": policy.digest, "by": "mallory"}
+    team.ledger.append("deployed", body)
+
+    parts.tick()
+
+    assert decide(client).status_code == 404
+    assert "NotApproved" in json.dumps(client.get("/v1/releases").json())
+
+
+def test_a_changed_byte_is_not_served(client: TestClient, parts: Parts, first: Bundle) -> None:
+    weights = first.path / "model.safetensors"
+    weights.chmod(0o644)
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\x7f")
+
+    parts.tick()
+
+    assert decide(client).status_code == 404
+    assert "model.safetensors" in json.dumps(client.get("/v1/releases").json())
+
+
+def test_a_decision_is_logged_and_replays_to_the_same_score(client: TestClient, parts: Parts, first: Bundle) -> None:
+    parts.tick()
+    decision_id = decide(client).json()["decisions"][0]["decision_id"]
+
+    found = client.get(f"/v1/decisions/{decision_id}", params={"replay": "true"}).json()
+
+    assert found["replay"]["is_identical"]
+    assert found["text"] == "kept, encrypted"
+    assert SPAM not in json.dumps(found)
+
+
+def test_decisions_are_sealed_when_the_service_stops(
+    client: TestClient, parts: Parts, team: Team, first: Bundle
+) -> None:
+    parts.tick()
+    ids = {decide(client).json()["decisions"][0]["decision_id"] for _ in range(20)}
+
+    parts.close()
+
+    kept = [json.loads(r) for path in sealed_segments(team.home / "decisions") for r in read_segment(path)]
+    assert {record["decision_id"] for record in kept} == ids
+
+
+def test_no_request_fails_while_the_release_changes_and_each_answer_names_an_approved_one(
+    client: TestClient, parts: Parts, team: Team, first: Bundle, policy: Bundle, runs: dict[str, Path]
+) -> None:
+    parts.tick()
+    second = team.seal(runs["content"], note="second")
+    team.sign(second)
+    answers: list[httpx.Response] = []
+    is_over = threading.Event()
+
+    def ask() -> None:
+        while not is_over.is_set():
+            answers.append(decide(client))
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    for release in (second, first, second):
+        team.deploy(release, policy)
+        parts.tick()
+    num_before = len(answers)
+    while len(answers) < num_before + 5:
+        pass
+    is_over.set()
+    asking.join()
+
+    assert {answer.status_code for answer in answers} == {200}
+    named = [answer.json()["decisions"][0]["release"] for answer in answers]
+    assert set(named) <= {first.digest, second.digest}
+    assert named[-1] == second.digest
+
+
+def test_a_revoked_release_gives_way_to_the_approved_one_before_it(
+    client: TestClient, parts: Parts, team: Team, first: Bundle, policy: Bundle, runs: dict[str, Path]
+) -> None:
+    second = team.seal(runs["content"], note="second")
+    team.sign(second)
+    team.deploy(second, policy)
+    parts.tick()
+    before = decide(client).json()["decisions"][0]["release"]
+
+    team.revoke(second)
+    parts.tick()
+
+    assert before == second.digest
+    assert decide(client).json()["decisions"][0]["release"] == first.digest
+
+
+def test_a_store_that_does_not_answer_is_said_and_the_policy_decides(
+    client: TestClient, parts: Parts, team: Team, runs: dict[str, Path]
+) -> None:
+    release, policy = team.seal(runs["payment_fraud"]), team.seal_policy(behaviour_spec())
+    team.sign(release, policy)
+    team.deploy(release, policy)
+    parts.tick()
+    online = team.home / "feast" / "online.db"
+    online.write_bytes(b"no database any more" * 100)
+
+    answer = client.post("/v1/decisions", json={"detector": "payment_fraud", "event": {"account_id": "a", "amount": 9}})
+
+    decision = answer.json()["decisions"][0]
+    assert (decision["action"], decision["degraded"], decision["scores"]) == ("hold", True, None)
+    assert "features are unavailable" in decision["reasons"][0]
+
+
+def test_the_official_client_of_the_openai_api_works_unchanged(
+    client: TestClient, parts: Parts, first: Bundle, key: str
+) -> None:
+    parts.tick()
+    theirs = openai.OpenAI(api_key=key, base_url="http://testserver/v1", http_client=client)
+
+    answer = theirs.moderations.create(input=[SPAM, BENIGN], model="content")
+
+    assert [result.flagged for result in answer.results] == [True, False]
+
+
+def test_the_door_refuses_strangers_wrong_bodies_and_too_much(client: TestClient, parts: Parts, team: Team) -> None:
+    reader = create_key(team.home / "api_keys.json", "reader", scopes=["read"])
+    parts.tick()
+
+    def post(content: bytes, **headers: str) -> int:
+        return client.post(
+            "/v1/decisions", content=content, headers={"content-type": "application/json", **headers}
+        ).status_code
+
+    assert post(b"{}", authorization="Bearer wrong") == 401
+    assert post(b"{}", authorization=f"Bearer {reader}") == 403
+    assert post(b"{}", **{"content-type": "application/x-pickle"}) == 415
+    assert post(b"x" * (1 << 20) + b"x") == 413
+    assert post(b'{"detector": "content"') == 400
+    assert (
+        client.post(
+            "/v1/decisions", content=iter([b"x" * (1 << 19)] * 3), headers={"content-type": "application/json"}
+        ).status_code
+        == 413
+    )
+
+
+def test_an_error_names_the_field_and_repeats_nothing_that_was_sent(
+    client: TestClient, parts: Parts, first: Bundle
+) -> None:
+    parts.tick()
+
+    answer = decide(client, kind="a secret that somebody wrote")
+
+    assert answer.status_code == 400
+    assert "kind" in answer.json()["error"]["message"]
+    assert "secret" not in answer.text
+
+
+def test_the_documentation_page_draws_itself_without_a_key(parts: Parts) -> None:
+    with TestClient(parts.door) as stranger:
+        assert stranger.get("/docs").status_code == 200
+        assert stranger.get("/docs.js").headers["content-type"].startswith("text/javascript")
+        assert "/v1/decisions" in stranger.get("/openapi.json").json()["paths"]
+
+
+def test_bentoml_serves_an_empty_home_alive_and_not_ready(tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "bentoml", "serve", "serving.service:Mews", "--port", str(port)]
+    environment = {**os.environ, "MEWS_HOME": str(tmp_path), "PYTHONPATH": "."}
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    server = subprocess.Popen(command, env=environment, start_new_session=True, **quiet)
+    try:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", transport=httpx.HTTPTransport(retries=8)) as caller:
+            deadline = time.monotonic() + 60
+            while (status := _status(caller, "/healthz")) != 200 and time.monotonic() < deadline:
+                time.sleep(0.2)
+            assert (status, _status(caller, "/readyz"), _status(caller, "/v1/releases")) == (200, 503, 401)
+    finally:
+        os.killpg(server.pid, signal.SIGKILL)
+        server.wait()
+
+
+def _status(caller: httpx.Client, path: str) -> int:
+    try:
+        return caller.get(path).status_code
+    except httpx.TransportError:
+        return 0
