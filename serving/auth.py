@@ -74,8 +74,15 @@ class KeyRing:
             self._keys, self._seen = read_keys(self._path), seen
 
     def find(self, secret: bytes) -> Key | None:
-        """The key of a secret, in a time that does not depend on how much of it is right."""
+        """The key of a secret; a key that was made a moment ago is found as well."""
         digest = hashlib.sha256(secret).hexdigest()
+        if (found := self._known(digest)) is None:
+            self.refresh()
+            found = self._known(digest)
+        return found
+
+    def _known(self, digest: str) -> Key | None:
+        """Takes a time that does not depend on how much of the digest is right."""
         found = None
         for key in self._keys:
             if hmac.compare_digest(key.sha256, digest):

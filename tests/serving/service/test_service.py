@@ -1,6 +1,5 @@
 import json
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -159,6 +158,14 @@ def test_the_official_client_of_the_openai_api_works_unchanged(
     assert [result.flagged for result in answer.results] == [True, False]
 
 
+def test_a_key_counts_as_soon_as_it_is_made(client: TestClient, team: Team) -> None:
+    fresh = create_key(team.home / "api_keys.json", "fresh", scopes=["read"])
+
+    answer = client.get("/v1/releases", headers={"authorization": f"Bearer {fresh}"})
+
+    assert answer.status_code == 200
+
+
 def test_the_door_refuses_strangers_wrong_bodies_and_too_much(client: TestClient, parts: Parts, team: Team) -> None:
     reader = create_key(team.home / "api_keys.json", "reader", scopes=["read"])
     parts.tick()
@@ -204,7 +211,17 @@ def test_bentoml_serves_an_empty_home_alive_and_not_ready(tmp_path: Path) -> Non
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [sys.executable, "-m", "bentoml", "serve", "serving.service:Mews", "--port", str(port)]
+    command = [
+        sys.executable,
+        "-m",
+        "bentoml",
+        "serve",
+        "serving.service:Mews",
+        "--port",
+        str(port),
+        "--timeout-graceful-shutdown",
+        "5",
+    ]
     environment = {**os.environ, "MEWS_HOME": str(tmp_path), "PYTHONPATH": "."}
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     server = subprocess.Popen(command, env=environment, start_new_session=True, **quiet)
@@ -215,8 +232,8 @@ def test_bentoml_serves_an_empty_home_alive_and_not_ready(tmp_path: Path) -> Non
                 time.sleep(0.2)
             assert (status, _status(caller, "/readyz"), _status(caller, "/v1/releases")) == (200, 503, 401)
     finally:
-        os.killpg(server.pid, signal.SIGKILL)
-        server.wait()
+        server.terminate()  # its master ends the workers, which lead sessions of their own
+        assert server.wait(30) == 0
 
 
 def _status(caller: httpx.Client, path: str) -> int:
