@@ -55,13 +55,18 @@ def posts() -> Iterator[tuple[str, list[dict[str, str]]]]:
         server.shutdown()
 
 
-def tick(sensor: dg.SensorDefinition, settings: Settings, cursor: str | None = None) -> Any:
+def tick(
+    sensor: dg.SensorDefinition,
+    settings: Settings,
+    cursor: str | None = None,
+    definitions: dg.Definitions | None = None,
+) -> Any:
     resources = {"settings": settings}
     context = dg.build_sensor_context(
         cursor=cursor,
         resources=resources,
         instance=dg.DagsterInstance.ephemeral(),
-        definitions=dg.Definitions.merge(tables(), dg.Definitions(resources=resources)),
+        definitions=dg.Definitions.merge(definitions or tables(), dg.Definitions(resources=resources)),
     )
     return sensor.evaluate_tick(context)
 
