@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from serving.segments import Segment, begun_us, frames, recover
+from serving.segments import Segment, begun_us, frames, is_asked_to_seal, recover
 
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _DAY_US = 86_400_000_000
@@ -92,8 +92,14 @@ class DecisionLog:
         self._segment, self._is_suspect = fresh, False
 
     def tick(self) -> None:
-        """Seal a segment that is old enough although nothing is appended; call it now and then, from any thread."""
-        self._writer.submit(self._rotate_if_due).result()
+        """Seal a segment that is old enough, or that somebody waits for; call it now and then, from any thread."""
+        self._writer.submit(self._tick).result()
+
+    def _tick(self) -> None:
+        if is_asked_to_seal(self._segment.path):
+            self._rotate()
+        else:
+            self._rotate_if_due()
 
     def find(self, decision_id: str, at_us: int) -> bytes | None:
         """The record of a decision made at about `at_us`, looked for in the newest segments first."""

@@ -17,6 +17,7 @@ MAGIC = b"mews decision log 1\n"
 _HEAD = struct.Struct("<II")  # length of the payload, crc32 of the payload
 MAX_PAYLOAD = 16 << 20
 _STALE_S = 3600
+_ASKED = ".seal"
 
 
 def frame(payload: bytes) -> bytes:
@@ -55,6 +56,19 @@ def waiting(folder: Path) -> dict[date, list[Path]]:
     for path in sealed_segments(folder):
         days[datetime.fromtimestamp(begun_us(path) // 1_000_000, UTC).date()].append(path)
     return dict(days)
+
+
+def ask_to_seal(folder: Path) -> None:
+    """Ask whoever writes segments to seal those begun before now; a service does it within a second or two."""
+    (folder / _ASKED).touch()
+
+
+def is_asked_to_seal(path: Path) -> bool:
+    """Whether somebody wants to read what a segment holds since it was begun."""
+    try:
+        return (path.parent / _ASKED).stat().st_mtime_ns // 1000 >= begun_us(path)
+    except FileNotFoundError:
+        return False
 
 
 def whole(path: Path) -> list[bytes] | None:
