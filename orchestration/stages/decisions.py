@@ -8,7 +8,9 @@ import dagster as dg
 from feature_repo.tables import DECISIONS
 from orchestration.settings import Settings
 from orchestration.stages import days
+from orchestration.stages.features import AS_SOON_AS_ITS_EVENTS_ARE_VALID
 from orchestration.stages.lake import OWNERS
+from training.detector import DetectorSpec
 
 KEY = dg.AssetKey(["lake", DECISIONS.name])
 
@@ -58,6 +60,43 @@ def decisions(partitions: dg.PartitionsDefinition) -> dg.AssetsDefinition:
                 )
             ],
         )
+
+    return asset
+
+
+def detector_decisions(spec: DetectorSpec, partitions: dg.PartitionsDefinition) -> dg.AssetsDefinition:
+    """What one detector did on a day: actions, degraded answers, latency, and whether its scores are as evaluated."""
+    key = dg.AssetKey([spec.name, "decisions"])
+
+    @dg.asset(
+        key=key,
+        deps=[KEY],
+        partitions_def=partitions,
+        backfill_policy=days.ONE_RUN,
+        automation_condition=AS_SOON_AS_ITS_EVENTS_ARE_VALID,
+        check_specs=[
+            dg.AssetCheckSpec("scores_are_as_evaluated", asset=key, description="No label's scores drifted away.")
+        ],
+        group_name=spec.name,
+        owners=spec.owners,
+        kinds={"duckdb"},
+        tags={"layer": "log"},
+        description="What was decided by day, and how its scores lie beside those that the release was evaluated on.",
+    )
+    def asset(context: dg.AssetExecutionContext, settings: dg.ResourceParam[Settings]) -> dg.MaterializeResult:
+        from orchestration.monitoring import day_of_decisions
+
+        found = {day: day_of_decisions(settings.lake, settings.releases, spec.name, day) for day in days.of(context)}
+        tables = {day: {"report": dg.MetadataValue.md(one.to_markdown())} for day, one in found.items()}
+        days.describe(context, found, lambda day: found[day].metadata() | tables[day])
+        drifted = [line for one in found.values() for line in one.drifted]
+        check = dg.AssetCheckResult(
+            check_name="scores_are_as_evaluated",
+            passed=not drifted,
+            severity=dg.AssetCheckSeverity.WARN,
+            description="; ".join(drifted) or None,
+        )
+        return dg.MaterializeResult(check_results=[check])
 
     return asset
 

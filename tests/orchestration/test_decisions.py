@@ -1,6 +1,8 @@
+import json
 from pathlib import Path
 
 import dagster as dg
+import numpy as np
 import pytest
 
 from feature_repo.lake import day_of
@@ -11,6 +13,9 @@ from orchestration.stages.decisions import sealed_segments_wait
 from serving.vault import Vault
 from tests.orchestration.test_news import tick
 from tests.serving.decisions import NOW_US, log, record, request
+from training.evaluation import LabelEvaluation
+from training.policy import Action
+from training.score_bins import ScoreBins
 
 TODAY = day_of(NOW_US)
 
@@ -46,6 +51,37 @@ def test_an_altered_segment_fails_the_check_and_is_named(settings: Settings) -> 
     result = runs.materialize(settings, ["lake/decisions"], first=TODAY)
 
     assert segment.name in result.reason
+
+
+def evaluated(settings: Settings, release: str) -> None:
+    """A release whose label `spam` was evaluated on mostly low scores."""
+    scores = np.random.default_rng(1).beta(1, 6, 2_000)
+    label = LabelEvaluation(num_rows=2_000, num_positives=100, scores=ScoreBins.of(scores, np.ones(2_000)))
+    folder = settings.releases / "content" / release
+    folder.mkdir(parents=True)
+    (folder / "evaluation.json").write_text(json.dumps({"labels": {"spam": label.model_dump()}}))
+
+
+def test_a_detectors_day_is_counted_and_scores_that_moved_away_fail_the_check(settings: Settings) -> None:
+    rng = np.random.default_rng(2)
+    for release, scores in (("a" * 64, rng.beta(1, 6, 300)), ("b" * 64, rng.beta(4, 4, 300))):
+        evaluated(settings, release)
+        log(settings.decisions, *(record(request(), scores={"spam": float(s)}, release=release) for s in scores))
+    log(settings.decisions, *(record(request(), scores=None, degraded=True, action=Action.HOLD) for _ in range(200)))
+
+    runs.materialize(settings, ["lake/decisions"], first=TODAY)
+    result = runs.materialize(settings, ["content/decisions"], first=TODAY)
+
+    assert "release bbbbbbbbbbbb" in result.reason
+    assert "aaaaaaaaaaaa" not in result.reason
+    with runs.open_instance(settings) as instance:
+        event = instance.get_latest_materialization_event(dg.AssetKey(["content", "decisions"]))
+        assert event is not None
+        assert event.asset_materialization is not None
+        metadata = {name: one.value for name, one in event.asset_materialization.metadata.items()}
+    assert (metadata["decisions"], metadata["degraded_share"]) == (800, 0.25)
+    assert (metadata["action_allow"], metadata["action_hold"]) == (600, 200)
+    assert "**drift**" in str(metadata["report"])
 
 
 def test_a_sealed_segment_starts_the_compaction_of_its_day_and_the_next_one_starts_it_again(settings: Settings) -> None:
