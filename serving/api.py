@@ -23,6 +23,7 @@ from serving.live import Live
 from serving.moderator import Call, Moderator, NotServed, replay
 from serving.openai_shape import moderation, parse_moderation
 from serving.openapi import document
+from serving.past import Past
 from serving.record import DECISION_ID, answer, decode, time_of
 from serving.vault import Vault
 
@@ -44,6 +45,7 @@ class Desk:
     moderator: Moderator
     follower: Followed
     vault: Vault | None
+    past: Past
     spool: Path
 
 
@@ -82,9 +84,9 @@ async def decision(request: Request) -> Response:
     desk, decision_id = _desk(request), request.path_params["decision_id"]
     found = None
     if DECISION_ID.match(decision_id):
-        found = await asyncio.to_thread(desk.moderator.log.find, decision_id, time_of(decision_id))
+        found = await asyncio.to_thread(_find, desk, decision_id)
     if not found:
-        raise Refusal(404, "not_found", "no decision has this id here; older ones are in the lake")
+        raise Refusal(404, "not_found", "no decision has this id")
     record = decode(found)
     seen = msgspec.to_builtins(record)
     seen["text"] = "kept, encrypted" if record.text else "not kept"
@@ -167,6 +169,12 @@ def _refusal(error: Exception) -> Refusal:
         return Refusal(error.status_code, "http_error", error.detail)
     status, kind = _REFUSALS[type(error)]
     return Refusal(status, kind, str(error))
+
+
+def _find(desk: Desk, decision_id: str) -> bytes | None:
+    """In the log or, when it went there, in the lake: in the order in which it moves."""
+    at_us = time_of(decision_id)
+    return desk.moderator.log.find(decision_id, at_us) or desk.past.find(decision_id, at_us)
 
 
 def _replay(desk: Desk, found: bytes) -> dict[str, Any]:

@@ -106,6 +106,7 @@ class Moderator:
             reasons=list(decision.reasons),
             degraded=decision.is_degraded,
             actions_left=actions_left,
+            text_digest=self._vault.digest(text) if self._vault and text is not None else None,
         )
 
     def _count(self, records: list[Record]) -> None:

@@ -18,6 +18,7 @@ from serving.known import Known
 from serving.live import Event
 from serving.metrics import Metrics
 from serving.moderator import Moderator
+from serving.past import Past
 from serving.source import LedgerSource
 from serving.vault import Vault
 
@@ -37,7 +38,7 @@ class Parts:
         moderator = Moderator(log=self.log, vault=vault, pushes=self.pushes, executor=executor, metrics=self.metrics)
         self.follower = Follower(LedgerSource(home, known.reader), moderator.install, metrics=self.metrics)
         app = build_app()
-        app.state.desk = Desk(moderator, self.follower, vault, home / "cache")
+        app.state.desk = Desk(moderator, self.follower, vault, Past(home / "lake", vault), home / "cache")
         self.door: ASGIApp = Guard(app, keys=self.keys, metrics=self.metrics, limits=Limits())
         self._is_closing = threading.Event()
 

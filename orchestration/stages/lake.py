@@ -20,7 +20,12 @@ def lake_table(table: Table, partitions: dg.PartitionsDefinition) -> dg.AssetsDe
     """Move each day's batch from the inbox to the events; a refused one fails the blocking check `is_valid`."""
     key = dg.AssetKey(["lake", table.name])
     columns = [
-        dg.TableColumn(name, column.type, description=column.meaning, constraints=_constraints(column.is_nullable))
+        dg.TableColumn(
+            name,
+            column.type,
+            description=column.meaning,
+            constraints=_constraints(column.is_nullable or column.is_forgettable),
+        )
         for name, column in table.columns.items()
     ]
 

@@ -13,8 +13,9 @@ from starlette.testclient import TestClient
 
 from serving.auth import create_key
 from serving.bundle import Bundle
-from serving.decision_log import read_segment, sealed_segments
+from serving.decision_log import read_segment
 from serving.parts import Parts
+from serving.segments import sealed_segments
 from tests.serving.service.conftest import Team
 from tests.training.conftest import behaviour_spec
 
