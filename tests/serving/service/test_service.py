@@ -139,6 +139,7 @@ def test_a_store_that_does_not_answer_is_said_and_the_policy_decides(
     team.deploy(release, policy)
     parts.tick()
     online = team.home / "feast" / "online.db"
+    online.parent.mkdir()
     online.write_bytes(b"no database any more" * 100)
 
     answer = client.post("/v1/decisions", json={"detector": "payment_fraud", "event": {"account_id": "a", "amount": 9}})
