@@ -11,13 +11,13 @@ from securesystemslib.signer import CryptoSigner
 
 from orchestration.settings import Settings
 from serving import approval, deployment
-from serving.approval import Approval
 from serving.bundle import Bundle
 from serving.deployment import Deployment, Shelves
 from serving.keys import create_key, load_key
 from serving.ledger import Ledger
 from serving.people import People, begin, load_people
 from serving.release import find, sealed_bundles
+from serving.standing import Approval
 
 PROJECT = Path(__file__).parent.parent
 

@@ -1,4 +1,4 @@
-"""Keys of people: Ed25519, private ones in an encrypted PEM file, public ones as one line of text."""
+"""Keys of people: Ed25519 ones whose private half is an encrypted PEM file, or passkeys; public ones as one line."""
 
 import base64
 import os
@@ -13,7 +13,9 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
     load_pem_private_key,
 )
-from securesystemslib.signer import CryptoSigner, SSlibKey
+from securesystemslib.signer import CryptoSigner, Key, SSlibKey
+
+from serving import passkeys
 
 _PREFIX = "ed25519:"
 
@@ -46,8 +48,10 @@ def public_text(key: Ed25519PublicKey) -> str:
     return _PREFIX + base64.b64encode(key.public_bytes(Encoding.Raw, PublicFormat.Raw)).decode()
 
 
-def public_key(text: str) -> SSlibKey:
+def public_key(text: str) -> Key:
     """Read a public key from people.yaml; raises ValueError naming the text."""
+    if text.startswith(passkeys.PREFIX):
+        return passkeys.PasskeyKey(text)
     try:
         raw = base64.b64decode(text.removeprefix(_PREFIX), validate=True)
         key = Ed25519PublicKey.from_public_bytes(raw)
