@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from orchestration import cli_releases
+from orchestration import cli_ledger, cli_releases
 
 app = typer.Typer(
     name="mews",
@@ -15,6 +15,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 cli_releases.add_to(app)
+cli_ledger.add_to(app)
 
 DETECTOR = Annotated[str, typer.Argument(help="Name of a detector: a folder under orchestration/defs/.")]
 

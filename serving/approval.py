@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from securesystemslib.signer import CryptoSigner
+from securesystemslib.signer import Signer
 
 from serving.bundle import Bundle, Verified, verify
 from serving.keys import text_of
@@ -105,20 +105,20 @@ def submit(ledger: Ledger, people: People, bundle: Bundle, envelope: dict[str, A
 
 
 def sign(
-    ledger: Ledger, people: People, bundle: Bundle, *, signer: CryptoSigner, reason: str = "", role: str | None = None
+    ledger: Ledger, people: People, bundle: Bundle, *, signer: Signer, reason: str = "", role: str | None = None
 ) -> Approval:
     """Approve the digest of an unaltered bundle in one role."""
     statement = draft(ledger, people, bundle, key=text_of(signer), reason=reason, role=role)
     return submit(ledger, people, bundle, envelop(statement, signer))
 
 
-def reject(ledger: Ledger, people: People, bundle: Bundle, *, signer: CryptoSigner, reason: str) -> Approval:
+def reject(ledger: Ledger, people: People, bundle: Bundle, *, signer: Signer, reason: str) -> Approval:
     """Refuse a bundle for good, with a reason."""
     statement = draft(ledger, people, bundle, key=text_of(signer), kind="rejected", reason=reason)
     return submit(ledger, people, bundle, envelop(statement, signer))
 
 
-def revoke(ledger: Ledger, people: People, bundle: Bundle, *, signer: CryptoSigner, reason: str) -> Approval:
+def revoke(ledger: Ledger, people: People, bundle: Bundle, *, signer: Signer, reason: str) -> Approval:
     """Take an approval back for good: what serves it goes back to the approved release before it."""
     statement = draft(ledger, people, bundle, key=text_of(signer), kind="revoked", reason=reason)
     return submit(ledger, people, bundle, envelop(statement, signer))

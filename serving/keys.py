@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
     load_pem_private_key,
 )
-from securesystemslib.signer import CryptoSigner, Key, SSlibKey
+from securesystemslib.signer import CryptoSigner, Key, Signer, SSlibKey
 
 from serving import passkeys
 
@@ -30,6 +30,11 @@ def create_key(path: Path, passphrase: str | None) -> str:
     with os.fdopen(handle, "wb") as file:
         file.write(pem)
     return public_text(private.public_key())
+
+
+def is_encrypted(path: Path) -> bool:
+    """Whether a private key needs a passphrase."""
+    return b"ENCRYPTED" in path.read_bytes().partition(b"\n")[0]
 
 
 def load_key(path: Path, passphrase: str | None) -> CryptoSigner:
@@ -60,6 +65,6 @@ def public_key(text: str) -> Key:
     return SSlibKey.from_crypto(key)
 
 
-def text_of(signer: CryptoSigner) -> str:
+def text_of(signer: Signer) -> str:
     """The public half of a signer's key as people.yaml holds it."""
     return public_text(Ed25519PublicKey.from_public_bytes(bytes.fromhex(signer.public_key.keyval["public"])))

@@ -14,7 +14,7 @@ from typing import Any, Self
 
 import yaml
 from pydantic import ValidationError, model_validator
-from securesystemslib.signer import CryptoSigner
+from securesystemslib.signer import Signer
 
 from serving.canonical import digest_of
 from serving.keys import public_key, text_of
@@ -117,7 +117,7 @@ def begin(ledger: Ledger, people: People) -> Entry:
         return page.append("people_begun", {"digest": people.digest, "people": people.model_dump()})
 
 
-def propose(ledger: Ledger, people: People, *, signer: CryptoSigner) -> bool:
+def propose(ledger: Ledger, people: People, *, signer: Signer) -> bool:
     """Sign a changed people file as somebody of the version in force; true when that put it in force."""
     with ledger.writing() as page:
         *_, (_, current) = reviewed(page.entries)
@@ -138,6 +138,26 @@ def propose(ledger: Ledger, people: People, *, signer: CryptoSigner) -> bool:
         page.append("people", content | {"envelope": envelop(statement, signer)})
         *_, (_, latest) = reviewed(page.entries)
         return latest == people
+
+
+def changes(entries: Sequence[Entry], file: People) -> list[str]:
+    """How the file differs from the version in force, one sentence per change: what a reviewer signs."""
+    versions = [version for _, version in reviewed(entries)]
+    before = {p.name: p for p in versions[-1].people} if versions else {}
+    after = {p.name: p for p in file.people}
+    found = [f"adds {after[name].name} as {', '.join(after[name].roles)}" for name in after if name not in before]
+    found += [f"takes out {name}" for name in before if name not in after]
+    for name in (n for n in after if n in before):
+        old, new = before[name], after[name]
+        if old.roles != new.roles:
+            found.append(f"changes the roles of {name} from {', '.join(old.roles)} to {', '.join(new.roles)}")
+        if old.public_key != new.public_key:
+            found.append(f"changes the key of {name}")
+    for field in ("required_roles", "expires_days"):
+        old_value, new_value = (getattr(v, field) for v in (versions[-1] if versions else file, file))
+        if old_value != new_value:
+            found.append(f"changes {field} from {old_value} to {new_value}")
+    return found
 
 
 def authority(entries: Sequence[Entry], file: People) -> Authority:

@@ -12,7 +12,7 @@ from typing import Any, Literal, Self
 from pydantic import ValidationError
 from securesystemslib.dsse import Envelope
 from securesystemslib.exceptions import VerificationError
-from securesystemslib.signer import CryptoSigner, Signature
+from securesystemslib.signer import Signature, Signer
 
 from serving.canonical import canonical
 from serving.keys import public_key
@@ -63,7 +63,7 @@ class Statement(Contract):
         return found
 
 
-def envelop(statement: Statement, signer: CryptoSigner) -> dict[str, Any]:
+def envelop(statement: Statement, signer: Signer) -> dict[str, Any]:
     """Sign a statement: the envelope that goes to the ledger."""
     envelope = Envelope(statement.to_bytes(), PAYLOAD_TYPE, {})
     envelope.sign(signer)
