@@ -1,62 +1,32 @@
 """The whole loop in one command: a simulated service, three detectors, two signers, and a day none was trained on."""
 
 import json
-import shutil
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 
 from feature_repo.tables import EVENT_TABLES
 from feature_repo.windows import VIEWS
 from orchestration.approvals import Approvals
 from orchestration.detectors import read_detectors
-from orchestration.runs import RunResult, materialize, run_detector
+from orchestration.runs import materialize, run_detector
 from orchestration.settings import Settings
+from orchestration.story import MARK, SIGNERS, Story, approve, require, start_anew
 from orchestration.unseen_day import Outcome, judge_day
 from orchestration.world.scale import Scale
 from orchestration.world.world import World
 
 NUM_DAYS = 30
 LATEST_DAYS = 10  # by then even late facts have arrived; nothing may arrive in the future
-SIGNERS = {"ada": "ml", "grace": "policy"}
-_MARK = "demo.json"
-
-
-class StageFailed(RuntimeError):
-    """A stage of the demo did not succeed; the message is its one line of why."""
-
-
-class HomeInUse(RuntimeError):
-    """The home holds a lake that no demo made."""
-
-
-@dataclass
-class Story:
-    """Says what happens while it happens, and how long each stage took."""
-
-    console: Console = field(default_factory=Console)
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        """Time a stage and show that it is under way."""
-        start = time.monotonic()
-        with self.console.status(name):
-            yield
-        self.seconds[name] = round(time.monotonic() - start, 1)
-        self.console.print(f"[green]✓[/] {name} [dim]{self.seconds[name]:.1f} s[/]")
 
 
 def run_demo(*, seed: int) -> None:
     """Run the story in MEWS_HOME, from nothing, and leave everything there to look at."""
     settings, story = Settings.from_environment(), Story()
-    _start_anew(settings)
+    start_anew(settings)
     start = datetime.now(UTC).date() - timedelta(days=NUM_DAYS + LATEST_DAYS)
     world = World(Scale(seed=seed, num_days=NUM_DAYS, start=start))
     desk, detectors = Approvals(settings), read_detectors(settings.defs)
@@ -66,14 +36,14 @@ def run_demo(*, seed: int) -> None:
     _ingest(settings, world.days(), story)
     for name in detectors:
         with story.stage(f"{name}: training set, training, evaluation, gate, sealed release"):
-            _require(run_detector(settings, name, until="release"))
+            require(run_detector(settings, name, until="release"))
         with story.stage(f"{name}: two people sign, the release is deployed"):
-            _approve(desk, name, detectors[name].spec.policy)
-            _require(run_detector(settings, name, stages=["deployment"]))
+            approve(desk, name, detectors[name].spec.policy)
+            require(run_detector(settings, name, stages=["deployment"]))
     unseen = world.scale.date_of(NUM_DAYS)
     with story.stage(f"the deployed releases meet {unseen}, a day that nobody trained on"):
         world.generate(settings.lake, unseen, unseen)
-        _require(materialize(settings, [f"lake/{table}" for table in EVENT_TABLES], first=unseen))
+        require(materialize(settings, [f"lake/{table}" for table in EVENT_TABLES], first=unseen))
         outcomes = [outcome for name in detectors for outcome in judge_day(settings, desk, name, unseen)]
     _close(settings, story, outcomes, num_events=summary.num_events)
 
@@ -81,32 +51,10 @@ def run_demo(*, seed: int) -> None:
 def _ingest(settings: Settings, days: Sequence[date], story: Story) -> None:
     with story.stage("Great Expectations lets the good batches into the lake"):
         tables = [f"lake/{table}" for table in (*EVENT_TABLES, "labels")]
-        _require(materialize(settings, tables, first=days[0], last=days[-1]))
+        require(materialize(settings, tables, first=days[0], last=days[-1]))
     with story.stage("features of every moment, and the state that requests read"):
-        _require(materialize(settings, [f"features/{view}" for view in VIEWS], first=days[0], last=days[-1]))
-        _require(materialize(settings, ["online/state"], first=days[-1]))
-
-
-def _approve(desk: Approvals, detector: str, policy: str) -> None:
-    for bundle in (desk.newest_release(detector), desk.newest_policy(policy)):
-        for person in SIGNERS:
-            desk.sign(bundle, desk.signer(person))
-
-
-def _require(result: RunResult) -> None:
-    if not result.is_success:
-        raise StageFailed(result.line)
-
-
-def _start_anew(settings: Settings) -> None:
-    """Forget an earlier demo; never a home that was filled in another way."""
-    if (settings.home / "lake").exists() and not (settings.home / _MARK).exists():
-        raise HomeInUse(f"{settings.home} holds a lake that no demo made; set MEWS_HOME to another folder")
-    for path in settings.home.glob("*"):
-        if path.name != "bench":
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
-    settings.home.mkdir(parents=True, exist_ok=True)
-    (settings.home / _MARK).write_text("{}", encoding="utf-8")
+        require(materialize(settings, [f"features/{view}" for view in VIEWS], first=days[0], last=days[-1]))
+        require(materialize(settings, ["online/state"], first=days[-1]))
 
 
 def _close(settings: Settings, story: Story, outcomes: list[Outcome], *, num_events: int) -> None:
@@ -124,7 +72,7 @@ def _close(settings: Settings, story: Story, outcomes: list[Outcome], *, num_eve
         "stages": story.seconds,
         "truth": [asdict(o) for o in outcomes],
     }
-    target: Path = settings.home / _MARK
+    target: Path = settings.home / MARK
     target.write_text(json.dumps(figures, indent=1), encoding="utf-8")
     story.console.print(
         f"{seconds:.0f} s in all; figures in {target}. Next: `mews up`, `mews releases`, `mews status`."
