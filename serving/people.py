@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-import yaml
 from pydantic import ValidationError, model_validator
 from securesystemslib.signer import Signer
 
@@ -20,6 +19,7 @@ from serving.canonical import digest_of
 from serving.keys import public_key, text_of
 from serving.ledger import Entry, Ledger
 from serving.statement import SignatureInvalid, Statement, envelop, open_envelope, peek
+from training.contract_file import read_contract
 from training.policy import Contract
 
 SUBJECT = "people"
@@ -80,15 +80,8 @@ def fold(name: str) -> str:
 
 
 def load_people(path: Path) -> People:
-    """Read people.yaml; raises ValueError naming file, field, value and limit."""
-    try:
-        return People.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path.name} is not YAML: {error}") from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise ValueError(f"{path.name}: {where}: {first['msg']} (found {first['input']!r:.200})") from error
+    """Read people.yaml; raises ValueError naming file, line, field, value and limit."""
+    return read_contract(path, People)
 
 
 @dataclass(frozen=True)

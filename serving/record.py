@@ -51,6 +51,7 @@ class Record(msgspec.Struct, frozen=True):
     reasons: list[str]
     degraded: bool
     actions_left: int | None
+    strikes: int = 0
     schema: int = 1
 
 
