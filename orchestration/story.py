@@ -2,9 +2,10 @@
 
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from rich.console import Console
 
@@ -13,6 +14,7 @@ from orchestration.runs import RunResult
 from orchestration.settings import Settings
 
 SIGNERS = {"ada": "ml", "grace": "policy"}
+POLL_S, WATCH_EVERY_S = 0.5, 5.0
 MARK = "demo.json"  # a demo's figures; a home that holds it may be forgotten by the next demo
 
 
@@ -30,6 +32,7 @@ class Story:
 
     console: Console = field(default_factory=Console)
     seconds: dict[str, float] = field(default_factory=dict)
+    logs: Path = Path("logs")
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -38,7 +41,23 @@ class Story:
         with self.console.status(name):
             yield
         self.seconds[name] = round(time.monotonic() - start, 1)
-        self.console.print(f"[green]✓[/] {name} [dim]{self.seconds[name]:.1f} s[/]")
+        self.say(f"[green]✓[/] {name} [dim]{self.seconds[name]:.1f} s[/]")
+
+    def say(self, line: str) -> None:
+        """One line, however narrow the terminal or the file."""
+        self.console.print(line, soft_wrap=True, highlight=False)
+
+    def wait(self, is_done: Callable[[], bool], *, timeout_s: float, watch: Callable[[], str | None]) -> None:
+        """Until something has happened elsewhere; raises StageFailed after the time, or when `watch` says why not."""
+        begun = watched = time.monotonic()
+        while not is_done():
+            time.sleep(POLL_S)
+            if time.monotonic() - watched > WATCH_EVERY_S:
+                watched = time.monotonic()
+                if trouble := watch():
+                    raise StageFailed(trouble)
+            if time.monotonic() - begun > timeout_s:
+                raise StageFailed(f"nothing came of it within {timeout_s:.0f} s; the logs are in {self.logs}")
 
 
 def require(result: RunResult) -> None:
