@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from orchestration import cli_releases
+from orchestration import cli_ledger, cli_releases
 
 app = typer.Typer(
     name="mews",
@@ -18,6 +18,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 cli_releases.add_to(app)
+cli_ledger.add_to(app)
 
 
 def _end_quietly() -> None:

@@ -65,6 +65,7 @@ class Record(msgspec.Struct, frozen=True):
     degraded: bool
     actions_left: int | None
     text_digest: str | None
+    strikes: int = 0
     schema: int = SCHEMA
 
 
