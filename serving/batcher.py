@@ -36,8 +36,9 @@ class MicroBatcher(Generic[Item, Result]):
         self._num_waiting = 0
         self._is_busy = False
 
-    async def __call__(self, items: list[Item]) -> Sequence[Result]:
+    async def __call__(self, asked: Sequence[Item]) -> Sequence[Result]:
         """The results of these items; raises Overloaded when too much is waiting."""
+        items = list(asked)
         if self._num_waiting + len(items) > self._max_waiting:
             raise Overloaded(f"{self._num_waiting} events are waiting; the limit is {self._max_waiting}")
         loop = asyncio.get_running_loop()

@@ -14,6 +14,7 @@ from serving.live import Assessment, Event, Live
 from serving.metrics import Metrics
 from serving.record import Record, encode, new_id
 from serving.vault import Vault
+from training.policy import Action
 
 TEXT = "text"  # the one column of the lake's tables that holds what a person wrote
 
@@ -49,11 +50,12 @@ class Moderator:
         pushes: Backlog[tuple[str, Event]] | None,
         executor: Executor,
         metrics: Metrics,
+        budget: Budget,
     ) -> None:
         self.log, self.metrics = log, metrics
         self.champions: Mapping[str, Champion] = {}
         self._vault, self._pushes, self._executor = vault, pushes, executor
-        self._budget = Budget()
+        self._budget = budget
 
     def install(self, detector: str, live: Live | None) -> None:
         """Make a release the champion, or none; requests in flight end on the one that they began with."""
@@ -72,7 +74,7 @@ class Moderator:
     async def decide(self, champion: Champion, events: Sequence[Event], *, call: Call) -> list[Record]:
         """Decide events of the champion's table; on return the decisions are on disk."""
         live = champion.live
-        assessments = await champion.batcher(list(events))
+        assessments = await champion.batcher(events)
         records = [self._record(live, e, a, call=call) for e, a in zip(events, assessments, strict=True)]
         await self.log.append([encode(record) for record in records])
         self._count(records)
@@ -82,9 +84,7 @@ class Moderator:
         return records
 
     def _record(self, live: Live, event: Event, assessed: Assessment, *, call: Call) -> Record:
-        actions_left = self._budget.left(live.policy, assessed.at_us)
-        decision = verdict(live, assessed.scores, why_not=assessed.why_not, actions_left=actions_left)
-        self._budget.spend(live.policy, decision.action)
+        decision, actions_left = self._decision(live, assessed)
         text = event.get(TEXT)
         return Record(
             decision_id=new_id(),
@@ -107,6 +107,16 @@ class Moderator:
             degraded=decision.is_degraded,
             actions_left=actions_left,
         )
+
+    def _decision(self, live: Live, assessed: Assessment) -> tuple[Decision, int]:
+        """Decide with what is left of the budget; another worker may have taken the last action meanwhile."""
+        actions_left = self._budget.left(live.policy, assessed.at_us)
+        decision = verdict(live, assessed.scores, why_not=assessed.why_not, actions_left=actions_left)
+        if decision.action.severity > Action.LOG.severity:
+            actions_left = self._budget.take(live.policy, assessed.at_us)
+            if actions_left <= 0:
+                decision = verdict(live, assessed.scores, why_not=assessed.why_not, actions_left=actions_left)
+        return decision, actions_left
 
     def _count(self, records: list[Record]) -> None:
         for record in records:
