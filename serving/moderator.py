@@ -60,7 +60,9 @@ class Moderator:
     def install(self, detector: str, live: Live | None) -> None:
         """Make a release the champion, or none; requests in flight end on the one that they began with."""
         others = {name: champion for name, champion in self.champions.items() if name != detector}
-        batched = live and {detector: Champion(live, MicroBatcher(live.assess, self._executor))}
+        batched = live and {
+            detector: Champion(live, MicroBatcher(live.assess, self._executor, is_pure=not live.inputs))
+        }
         self.champions = {**others, **(batched or {})}
 
     def champion(self, detector: str) -> Champion:

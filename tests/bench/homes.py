@@ -51,7 +51,7 @@ def api_key(home: Path) -> str:
 
 
 def real_texts(num: int) -> list[str]:
-    """Texts of the content set, in its order."""
-    column = pq.read_table(DATA / "content_mix" / "data.parquet", columns=["text"])["text"]
-    step = len(column) // num
-    return [column[at * step].as_py()[:MAX_CHARACTERS] for at in range(num)]
+    """Texts of the content set, from one place of it."""
+    file = pq.ParquetFile(DATA / "content_mix" / "data.parquet")
+    rows = next(file.iter_batches(batch_size=num, columns=["text"]))
+    return [text[:MAX_CHARACTERS] for text in rows["text"].to_pylist()]
