@@ -1,7 +1,10 @@
 """The command line `mews`: each command reads its options, calls one function, prints what came of it."""
 
+import atexit
+import os
+import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -16,20 +19,42 @@ app = typer.Typer(
 )
 cli_releases.add_to(app)
 
+
+def _end_quietly() -> None:
+    """DuckDB 2.0 reports its own bindings as leaked when an interpreter ends; nobody who reads that can act on it."""
+    if "duckdb" in sys.modules:
+        sys.stderr.flush()
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+
+
+atexit.register(_end_quietly)  # the first to be registered is the last to run
+
+PROFILE = Annotated[
+    Literal["embedded", "team"], typer.Option(help="embedded: SQLite, no servers; team: PostgreSQL and Redis.")
+]
 DETECTOR = Annotated[str, typer.Argument(help="Name of a detector: a folder under orchestration/defs/.")]
 
 
 @app.command()
-def demo(seed: Annotated[int, typer.Option(help="Seed of the world.")] = 7) -> None:
+def demo(
+    seed: Annotated[int, typer.Option(help="Seed of the world.")] = 7,
+    profile: PROFILE = "embedded",
+    num_accounts: Annotated[int, typer.Option("--accounts", help="Honest accounts of the world.")] = 4_000,
+) -> None:
     """From raw events to approved, answering detectors, in one go, in a simulated service whose truth is known."""
     from orchestration.demo import run_demo
+    from orchestration.story import HomeInUse, StageFailed
 
-    run_demo(seed=seed)
+    try:
+        run_demo(seed=seed, profile=profile, num_accounts=num_accounts)
+    except (HomeInUse, StageFailed) as error:
+        typer.secho(str(error), fg="red", err=True)
+        raise typer.Exit(1) from None
 
 
 @app.command()
 def up(
-    profile: Annotated[str, typer.Option(help="embedded (SQLite) or team (PostgreSQL, Redis).")] = "embedded",
+    profile: PROFILE = "embedded",
     dagster_port: Annotated[int, typer.Option(help="Port of the Dagster UI.")] = 3000,
     mlflow_port: Annotated[int, typer.Option(help="Port of the MLflow UI.")] = 5000,
     service_port: Annotated[int, typer.Option(help="Port of the service.")] = 8080,

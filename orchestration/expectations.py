@@ -6,11 +6,9 @@ A suite speaks about a view that `validation.py` lays over the files: the table'
 
 from collections.abc import Collection, Iterator
 
-from great_expectations import expectations as gxe
-from great_expectations.expectations.expectation import Expectation
-
 from feature_repo.lake import DAY_US
 from feature_repo.tables import Column, Table
+from orchestration.gx import Expectation, gxe
 
 # A column may be stored narrower than its contract says; DuckDB widens it without loss.
 _NARROWER = {

@@ -30,7 +30,7 @@ class Ratio(Contract):
 
 
 class Retrain(Contract):
-    """When a detector is trained again without being asked."""
+    """When a detector is trained again without being asked: by a calendar, or after so many newly labelled events."""
 
     cron: str | None = None
     min_new_labels: int = 500

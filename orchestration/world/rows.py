@@ -51,6 +51,13 @@ class Happened:
     rows: pa.Table
     truth: pa.Table
 
+    def arrived(self, before_us: int | None) -> "Happened":
+        """What had reached the lake before a moment; all of it where none is given."""
+        if before_us is None:
+            return self
+        is_there = pc.less(self.rows["arrived_us"], before_us)
+        return Happened(self.table, self.rows.filter(is_there), self.truth.filter(is_there))
+
 
 def happened(
     table: str, day: Day, event_us: np.ndarray, *, columns: Mapping[str, pa.Array], truth: Mapping[str, object]
