@@ -3,6 +3,7 @@
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
@@ -58,7 +59,7 @@ class Live:
         """The sealed spec of the release."""
         return self.scorer.spec
 
-    @property
+    @cached_property
     def inputs(self) -> list[str]:
         """The features that the scores depend on: what the spec reads and the event does not bring."""
         spec = self.spec
