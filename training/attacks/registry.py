@@ -1,16 +1,27 @@
-"""The techniques of the gym. To add one: a file here, a line below. The held-out ones are those of the literature that
-nobody looked at while the normaliser was written and that training never shows."""
+"""The techniques of the gym. To add one: a file here, a line below.
+
+The held-out ones are those of the literature: written last, after the normaliser, and never shown in training.
+"""
 
 from training.attacks import (
     base64_text,
     char_swap,
     diacritics,
+    emoji,
     encodings,
+    flipped_words,
     homoglyphs,
+    inner_shuffle,
     jailbreak,
+    joined_love,
+    keyboard_typos,
     leet,
+    many_shot,
     mixing,
+    nested_scene,
     padding,
+    payload_splitting,
+    refusal_suppression,
     spacing,
     styled_letters,
     turns,
@@ -23,12 +34,21 @@ _MODULES = (
     base64_text,
     char_swap,
     diacritics,
+    emoji,
     encodings,
+    flipped_words,
     homoglyphs,
+    inner_shuffle,
     jailbreak,
+    joined_love,
+    keyboard_typos,
     leet,
+    many_shot,
     mixing,
+    nested_scene,
     padding,
+    payload_splitting,
+    refusal_suppression,
     spacing,
     styled_letters,
     turns,
