@@ -12,6 +12,7 @@ from serving.decide import Decision, decide, decide_degraded
 from serving.decision_log import DecisionLog
 from serving.live import Assessment, Event, Live
 from serving.metrics import Metrics
+from serving.privacy import as_known
 from serving.record import Record, encode, new_id
 from serving.vault import Vault
 
@@ -72,6 +73,7 @@ class Moderator:
     async def decide(self, champion: Champion, events: Sequence[Event], *, call: Call) -> list[Record]:
         """Decide events of the champion's table; on return the decisions are on disk."""
         live = champion.live
+        events = [as_known(event, live.policy.privacy, self._vault) for event in events]
         assessments = await champion.batcher(list(events))
         records = [self._record(live, e, a, call=call) for e, a in zip(events, assessments, strict=True)]
         await self.log.append([encode(record) for record in records])
@@ -97,7 +99,9 @@ class Moderator:
             role="champion",
             table=live.spec.events,
             event={name: value for name, value in event.items() if name != TEXT},
-            text=self._vault.seal(text) if self._vault and text is not None else None,
+            text=self._vault.seal(text)
+            if self._vault and live.policy.privacy.keeps_text and text is not None
+            else None,
             features=assessed.features,
             scores=assessed.scores,
             thresholds=live.thresholds,
