@@ -2,7 +2,6 @@
 
 import re
 import time
-import uuid
 from collections.abc import Sequence
 from functools import cache
 from typing import Annotated, Any, Literal
@@ -10,6 +9,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from feature_repo.tables import EVENT_TABLES, Column
+from serving.record import fresh_id
 
 MAX_TEXT = 200_000  # characters; a request body holds 1 MiB
 MAX_EVENTS = 512
@@ -110,7 +110,7 @@ def _max_length(name: str) -> int:
 
 
 def _complete(event: dict[str, Any], now_us: int) -> dict[str, Any]:
-    event["event_id"] = event["event_id"] or uuid.uuid4().hex
+    event["event_id"] = event["event_id"] or fresh_id()
     event["event_us"] = now_us if event["event_us"] is None else min(event["event_us"], now_us)
     event["arrived_us"] = now_us
     if event.get("num_tokens", 0) is None:

@@ -5,6 +5,7 @@ named for where it starts, and refuses a newer one: what this code does not know
 """
 
 import os
+import random
 import re
 import time
 from collections.abc import Callable
@@ -14,9 +15,10 @@ import msgspec
 
 from training.policy import Action
 
+_random = random.Random(os.urandom(32))  # the kernel's own would hand the interpreter to another thread at each call
 DECISION_ID = re.compile(r"dec_[0-9a-f]{32}\Z")
 Value = float | str | None
-SCHEMA = 2
+SCHEMA = 3
 
 
 class UnknownSchema(ValueError):
@@ -65,6 +67,7 @@ class Record(msgspec.Struct, frozen=True):
     degraded: bool
     actions_left: int | None
     text_digest: str | None
+    strikes: int
     schema: int = SCHEMA
 
 
@@ -103,9 +106,14 @@ def answer(record: Record) -> Answer:
     )
 
 
+def fresh_id() -> str:
+    """An id that occurs once; it names and does not protect."""
+    return f"{_random.getrandbits(128):032x}"
+
+
 def new_id() -> str:
     """A decision id that begins with its time in milliseconds, so that it can be found without an index."""
-    return f"dec_{time.time_ns() // 1_000_000:012x}{os.urandom(10).hex()}"
+    return f"dec_{time.time_ns() // 1_000_000:012x}{_random.getrandbits(80):020x}"
 
 
 def time_of(decision_id: str) -> int:
@@ -134,7 +142,12 @@ def from_1(fields: dict[str, Any]) -> dict[str, Any]:
     return fields | {"text_digest": None}
 
 
-_UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: from_1}
+def from_2(fields: dict[str, Any]) -> dict[str, Any]:
+    """Schema 2 knew no strikes: no policy had a ladder, so none counted."""
+    return fields | {"strikes": fields.get("strikes", 0)}
+
+
+_UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: from_1, 2: from_2}
 
 
 class _Schema(msgspec.Struct):

@@ -77,7 +77,7 @@ def replicate_labels(
     found = {}
     for label in test.labels:
         sample = test.sample(label, scores)
-        at = thresholds[label].threshold
+        at = thresholds[label].cuts(test.slices_of(label))
         found[label] = replicate(sample, draws, threshold=at) if len(sample.scores) else {}
     return found
 
@@ -152,9 +152,11 @@ def _slices(
 ) -> Iterator[SliceEvaluation]:
     for column, value, rows in slice_rows(test):
         for label in test.labels:
-            sample = test.sample(label, scores).where(rows[test.known(label)])
+            known = rows[test.known(label)]
+            sample = test.sample(label, scores).where(known)
             if len(sample.scores) >= MIN_SLICE_ROWS:
-                facts = describe(sample, replicate(sample, draws, threshold=thresholds[label].threshold))
+                at = thresholds[label].cuts({name: of[known] for name, of in test.slices_of(label).items()})
+                facts = describe(sample, replicate(sample, draws, threshold=at))
                 yield SliceEvaluation.model_validate({"label": label, "column": column, "value": value, **facts})
 
 
