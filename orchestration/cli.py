@@ -3,6 +3,7 @@
 import atexit
 import os
 import sys
+import warnings
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -29,6 +30,7 @@ def _end_quietly() -> None:
 
 
 atexit.register(_end_quietly)  # the first to be registered is the last to run
+warnings.filterwarnings("ignore", ".* is currently in (beta|preview)")  # Dagster is pinned: read before a bump
 
 PROFILE = Annotated[
     Literal["embedded", "team"], typer.Option(help="embedded: SQLite, no servers; team: PostgreSQL and Redis.")
@@ -54,6 +56,21 @@ def demo(
 
 
 @app.command()
+def demo_real(
+    data: Annotated[Path, typer.Option(help="Folder of the data sets.", envvar="MEWS_DATA")] = Path("../shared/data"),
+) -> None:
+    """The same chain on public data: texts with eleven labels, and the Fraud Detection Handbook's card payments."""
+    from orchestration.demo_real import NoData, run_demo_real
+    from orchestration.story import HomeInUse, StageFailed
+
+    try:
+        run_demo_real(data)
+    except (HomeInUse, NoData, StageFailed) as error:
+        typer.secho(str(error), fg="red", err=True)
+        raise typer.Exit(1) from None
+
+
+@app.command()
 def up(
     profile: PROFILE = "embedded",
     dagster_port: Annotated[int, typer.Option(help="Port of the Dagster UI.")] = 3000,
@@ -70,7 +87,7 @@ def up(
 
 @app.command("import")
 def import_(
-    source: Annotated[Path, typer.Argument(help="A CSV, JSONL or Parquet file.", exists=True, dir_okay=False)],
+    source: Annotated[Path, typer.Argument(help="A CSV, JSONL or Parquet file, or a folder of them.", exists=True)],
     mapping: Annotated[Path, typer.Option(help="YAML that names columns, labels and times.", exists=True)],
 ) -> None:
     """Bring events and labels from a file into the lake's inbox; importing again changes nothing."""

@@ -3,18 +3,21 @@
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
 
-from feature_repo.tables import ENTITIES, EVENT_TABLES
+from feature_repo.online import FeatureRow, FeaturesUnavailable, OnlineFeatures
+from feature_repo.tables import EVENT_TABLES
+from feature_repo.windows import DAY
 from serving.cuts import Cut
-from serving.record import Features, PolicyRef, Value
+from serving.record import Features, PolicyRef
 from training.detector import DetectorSpec
 from training.policy import Policy
 
 Event = Mapping[str, Any]
-LONGEST_AGO_US = 48 * 3_600_000_000
+LONGEST_AGO_US = DAY  # as far back as states can tell facts apart, and as facts count from when they happened
 
 
 class Scorer(Protocol):
@@ -24,25 +27,6 @@ class Scorer(Protocol):
     def spec(self) -> DetectorSpec: ...  # noqa: D102
 
     def score(self, rows: Sequence[Mapping[str, Any]]) -> np.ndarray: ...  # noqa: D102
-
-
-class FeatureRow(Protocol):
-    """What is known about one event's entities; `status` says per feature present, missing or expired."""
-
-    @property
-    def values(self) -> Mapping[str, Value]: ...  # noqa: D102
-    @property
-    def status(self) -> Mapping[str, str]: ...  # noqa: D102
-
-
-class FeatureReader(Protocol):
-    """The online features of one feature service."""
-
-    def read(self, entities: list[dict[str, str | None]], at_us: int) -> Sequence[FeatureRow]: ...  # noqa: D102
-
-
-class FeaturesUnavailable(Exception):
-    """The online store did not answer."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +48,7 @@ class Live:
     policy_ref: PolicyRef
     cuts: Mapping[str, Cut]
     scorer: Scorer
-    reader: FeatureReader | None
+    reader: OnlineFeatures | None
 
     def __post_init__(self) -> None:
         if silent := [label for label in self.spec.labels if label not in self.policy.labels]:
@@ -75,7 +59,7 @@ class Live:
         """The sealed spec of the release."""
         return self.scorer.spec
 
-    @property
+    @cached_property
     def inputs(self) -> list[str]:
         """The features that the scores depend on: what the spec reads and the event does not bring."""
         spec = self.spec
@@ -110,12 +94,8 @@ class Live:
         inputs = self.inputs
         if not inputs or self.reader is None:
             return [Features()] * len(events)
-        rows = [self.reader.read([_entities(event)], _moment(event, at_us))[0] for event in events]
+        rows = self.reader.read(events, [_moment(event, at_us) for event in events], table=self.spec.events)
         return [_used(row, inputs) for row in rows]
-
-
-def _entities(event: Event) -> dict[str, str | None]:
-    return {name: event.get(name) for name in ENTITIES}
 
 
 def _moment(event: Event, now_us: int) -> int:

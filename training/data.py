@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
+from training.attacks.augment import augment
 from training.detector import DetectorSpec
 from training.encoder import Encoded, Encoder, Floats
 
@@ -133,7 +134,7 @@ class DetectorData(L.LightningDataModule):
         self.table = pq.read_table(path)
         train = self.split("train")
         self.encoder = Encoder.fit(train, spec)
-        examples = self.examples(train)
+        examples = self.examples(augment(train, spec))
         self.rows, weights = thin_negatives(examples, share=spec.fit.negative_share, seed=spec.fit.seed)
         self.train = Examples(examples.inputs, examples.labels, weights)
         self.validation = self.examples(self.split("validation"))

@@ -16,11 +16,18 @@ class Gate(Contract):
 
     `min_average_precision` bounds the macro mean over labels that have at least `min_positives` positive test rows;
     `max_regression` is how far the lower end of the paired interval against the champion may lie below zero.
+    A detector of texts must keep `min_seen_kept` of its recall under the worst technique of the attack gym that
+    training may show, and `min_unseen_kept` under the worst held-out one, and flag at most `max_twin_ratio` times as
+    many benign twins as clean. `benign_suites` names suites of benign texts with the largest share that may be flagged.
     """
 
     min_average_precision: float = 0.5
     max_regression: float = 0.02
     min_positives: int = 20
+    min_seen_kept: float = 0.85
+    min_unseen_kept: float = 0.7
+    max_twin_ratio: float = 1.5
+    benign_suites: dict[str, float] = {}
 
 
 class Ratio(Contract):

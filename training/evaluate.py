@@ -12,7 +12,7 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from training import calibration, card, plots, predictions, thresholds
+from training import benign, calibration, card, plots, predictions, robustness, thresholds
 from training.compare import Champion, compare
 from training.detector import DetectorSpec
 from training.evaluation import Comparison, Evaluation, SplitSummary
@@ -29,8 +29,8 @@ _NUM_PARITY_ROWS = 500
 _DAY_US = 86_400_000_000
 
 
-def evaluate_run(run_dir: Path) -> Evaluation:
-    """Evaluate, judge and describe the candidate of a run folder."""
+def evaluate_run(run_dir: Path, *, data: Path | None = None) -> Evaluation:
+    """Evaluate, judge and describe the candidate of a run folder; `data` holds benign suites that are not ours."""
     spec = DetectorSpec.model_validate_json((run_dir / "detector.json").read_bytes())
     stored = predictions.read(run_dir, spec)
 
@@ -51,6 +51,10 @@ def evaluate_run(run_dir: Path) -> Evaluation:
         comparison=_compare_with_champion(run_dir, spec, test=test, scores=test_scores, chosen=chosen),
         bundle_difference=_bundle_difference(run_dir, test, scores=test_scores),
     )
+    if spec.text is not None:
+        evaluation = evaluation.model_copy(
+            update=_texts_under_test(run_dir, spec, test, scores=test_scores, chosen=chosen, data=data)
+        )
     verdict = judge(evaluation, spec)
     _write_json(run_dir / "evaluation.json", evaluation.model_dump())
     _write_json(run_dir / "verdict.json", verdict.model_dump())
@@ -111,6 +115,26 @@ def numbers_for_operators(evaluation: Evaluation, verdict: Verdict) -> dict[str,
 def _summaries(run_dir: Path, spec: DetectorSpec, stored: Predictions) -> list[SplitSummary]:
     rows = {split: stored.of(split) for split in ("validation", "calibration", "test")}
     return [summarize(split, one) for split, one in {"train": read_trained_on(run_dir, spec), **rows}.items()]
+
+
+def _texts_under_test(
+    run_dir: Path,
+    spec: DetectorSpec,
+    test: Predictions,
+    *,
+    scores: Floats,
+    chosen: dict[str, Threshold],
+    data: Path | None,
+) -> dict[str, Any]:
+    """What a detector of texts must also show: the attack gym and its suites of benign texts."""
+    scorer = Scorer.load(run_dir / "bundle")
+    attacked, suites = run_dir / robustness.STORED, run_dir / benign.STORED
+    robustness.attack(attacked, spec, test, inputs=read_inputs(run_dir, test.event_ids), scorer=scorer)
+    missing = benign.store(suites, spec, scorer=scorer, data=data)
+    return {
+        "attacks": robustness.measure_attacks(attacked, spec, test, scores=scores, thresholds=chosen),
+        "benign_suites": benign.measure_suites(suites, spec, thresholds=chosen, missing=missing),
+    }
 
 
 def _compare_with_champion(

@@ -21,7 +21,8 @@ class FitConfig(Contract):
     """How a detector is trained; the batch is global, so that a step sees the same rows on any number of devices.
 
     `negative_share` of the rows without a violation are trained on, weighted to stand for all; `max_weight` bounds the
-    inverse of a row's sampling probability.
+    inverse of a row's sampling probability. `disguised_share` of the training texts are shown once more, as the attack
+    gym disguises them.
     """
 
     network: Literal["ngram", "behaviour"] = "behaviour"
@@ -35,6 +36,7 @@ class FitConfig(Contract):
     embedding_size: int = 32
     negative_share: float = 1.0
     max_weight: float = 10.0
+    disguised_share: float = 0.0
     patience: int = 3
     seed: int = 7
     devices: int = 1
@@ -53,8 +55,13 @@ class FitConfig(Contract):
             raise ValueError(f"fit.negative_share is {self.negative_share}; it must lie in (0, 1]")
         if self.max_weight < 1:
             raise ValueError(f"fit.max_weight is {self.max_weight}; it must be at least 1, which weighs no row")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"fit.dropout is {self.dropout}; it must lie in [0, 1)")
         if self.num_buckets & (self.num_buckets - 1):
             raise ValueError(f"fit.num_buckets is {self.num_buckets}; it must be a power of two")
+        return self
+
+    @model_validator(mode="after")
+    def _shares(self) -> Self:
+        for field in ("dropout", "disguised_share"):
+            if not 0 <= getattr(self, field) < 1:
+                raise ValueError(f"fit.{field} is {getattr(self, field)}; it must lie in [0, 1)")
         return self

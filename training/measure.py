@@ -26,6 +26,7 @@ from training.metrics import (
     replicate,
 )
 from training.predictions import Predictions
+from training.score_bins import ScoreBins
 from training.thresholds import Threshold
 
 _DAY_US = 86_400_000_000
@@ -140,7 +141,7 @@ def _rates(sample: Sample, values: dict[str, Floats]) -> Rates:
 def _label(test: Predictions, sample: Sample, values: dict[str, Floats], *, card_rows: Rows | None) -> LabelEvaluation:
     if not values:
         return LabelEvaluation(num_rows=0, num_positives=0)
-    facts = describe(sample, values)
+    facts = {**describe(sample, values), "scores": ScoreBins.of(sample.scores, sample.weights)}
     if card_rows is not None:
         facts["card_precision"] = _card_precision(test, sample, card_rows)
     return LabelEvaluation.model_validate(facts)
