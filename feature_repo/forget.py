@@ -5,16 +5,16 @@ from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
-from feature_repo.layout import entity_key_prefix, entity_key_suffix
+from feature_repo.layout import PROJECT, entity_key_prefix, entity_key_suffix
 
 _PATIENCE_S = 30.0
 
 
-def forget_online(home: Path, entity: str, keys: Sequence[str], *, redis: str = "") -> int:
+def forget_online(home: Path, entity: str, keys: Sequence[str], *, redis: str = "", project: str = PROJECT) -> int:
     """Delete what some keys of an entity own, so that no byte of it stays in the file; how many rows there were."""
     serialized = [entity_key_prefix(entity) + entity_key_suffix(key) for key in keys]
     if redis:
-        return _in_redis(redis, serialized)
+        return _in_redis(redis, [key + project.encode() for key in serialized])
     path = home / "feast" / "online.db"
     return _in_sqlite(path, serialized) if path.exists() else 0
 
@@ -34,7 +34,7 @@ def _in_sqlite(path: Path, keys: Sequence[bytes]) -> int:
 
 
 def _in_redis(connection: str, keys: Sequence[bytes]) -> int:
-    """The keys of an entity's hashes hold its serialized key, whichever view they are of."""
+    """Every name under which something of an entity is kept holds its serialized key, and the project behind it."""
     import redis
 
     address, *options = connection.split(",")
