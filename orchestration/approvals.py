@@ -14,6 +14,7 @@ from orchestration.settings import Settings
 from serving import approval, deployment
 from serving.bundle import Bundle
 from serving.deployment import Deployment, Shelves
+from serving.difference import difference, in_place_of
 from serving.evidence import Pack, write_evidence
 from serving.key_agent import AgentSigner
 from serving.keys import create_key, is_encrypted, load_key
@@ -128,6 +129,10 @@ class Approvals:
     def rollback(self, detector: str) -> Deployment:
         """Go back to what was served before and may still be served."""
         return deployment.rollback(self.ledger, self.people, self.shelves, detector, by=who())
+
+    def difference(self, bundle: Bundle) -> list[str]:
+        """What approving a bundle would change, in sentences."""
+        return difference(bundle, in_place_of(self.ledger, self.people, self.shelves, bundle))
 
     def evidence(self, detector: str, prefix: str, target: Path | None) -> Pack:
         """Write what answers for a release, with the policy that it was last deployed under, else the newest."""

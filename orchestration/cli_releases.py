@@ -45,12 +45,15 @@ def sign(digest: DIGEST, person: PERSON, key: KEY = None, yes: YES = False) -> N
     from rich.console import Console
     from rich.markdown import Markdown
 
+    from serving.bundle import read
+
     desk = approvals()
     bundle = desk.find(digest)
-    card = bundle.path / "card.md"
     if not yes:
-        if card.exists():
-            Console().print(Markdown(card.read_text(encoding="utf-8")))
+        if "card.md" in bundle.files:
+            Console().print(Markdown(read(bundle, "card.md").decode()))
+        for sentence in desk.difference(bundle):
+            typer.echo(f"changes what is served: {sentence}")
         typer.confirm(
             f"I, {person}, read this and approve {bundle.kind} {bundle.name} {bundle.digest[:12]}", abort=True
         )

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from serving.bundle import Bundle
-from serving.evidence import moment
+from serving.pages import moment
 from serving.standing import Approval
 
 
