@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from orchestration import cli_ledger, cli_releases
+from orchestration import cli_data, cli_ledger, cli_releases
 
 app = typer.Typer(
     name="mews",
@@ -19,6 +19,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 cli_releases.add_to(app)
+cli_data.add_to(app)
 cli_ledger.add_to(app)
 
 
