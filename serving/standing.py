@@ -55,7 +55,7 @@ def involved(bundle: Bundle) -> set[str]:
 
 
 def _weigh(approved: list[Statement], who: Authority, bundle: Bundle, *, now_us: int) -> Approval:
-    makers = involved(bundle)
+    makers: set[str] = set() if bundle.kind == "hotfix" else involved(bundle)
     eligible = [s for s in approved if fold(s.person) not in makers and s.role in who.persons[s.person].roles]
     life_us = who.expires_days * DAY_US
     signed: dict[str, Statement] = {}  # by person: somebody with two roles still signs in one
@@ -64,6 +64,8 @@ def _weigh(approved: list[Statement], who: Authority, bundle: Bundle, *, now_us:
             signed.setdefault(statement.person, statement)
     by = tuple(signed.values())
     waiting = tuple(r for r in who.required_roles if r not in {s.role for s in by})
+    if waiting and bundle.kind == "hotfix" and (some := tuple(s for s in by if s.role in who.required_roles)):
+        return _for_a_day(some, waiting, now_us=now_us)
     if waiting and eligible and len(by) < len({s.person for s in eligible}):
         return Approval("expired", f"a signature is older than {who.expires_days} days", by, waiting)
     if waiting:
@@ -71,3 +73,13 @@ def _weigh(approved: list[Statement], who: Authority, bundle: Bundle, *, now_us:
     needed = [s for s in by if s.role in who.required_roles]
     reason = "signed by " + ", ".join(f"{s.person} ({s.role})" for s in needed)
     return Approval("approved", reason, by, (), min(s.at_us for s in needed) + life_us)
+
+
+def _for_a_day(by: tuple[Statement, ...], waiting: tuple[str, ...], *, now_us: int) -> Approval:
+    """One signature lets a hotfix live for a day, counted from the first; who signed again does not prolong it."""
+    until_us = min(s.at_us for s in by) + DAY_US
+    names = ", ".join(f"{s.person} ({s.role})" for s in by)
+    if now_us < until_us:
+        reason = f"signed by {names} for a day; to stay it needs {' and '.join(waiting)}"
+        return Approval("approved", reason, by, waiting, until_us)
+    return Approval("expired", f"nobody signed it as {' and '.join(waiting)} within a day", by, waiting, until_us)
