@@ -20,7 +20,7 @@ YES = Annotated[bool, typer.Option("--yes", help="Do not show the card and ask."
 
 def add_to(app: typer.Typer) -> None:
     """Register the commands."""
-    for command in (releases, sign, reject, revoke, deploy, hotfix, deploy_hotfix, rollback, status, evidence):
+    for command in (releases, sign, reject, revoke, deploy, hotfix, deploy_hotfix, recheck, rollback, status, evidence):
         app.command()(command)
 
 
@@ -112,6 +112,16 @@ def deploy_hotfix(digest: DIGEST) -> None:
 
     done = deploy(approvals(), digest)
     typer.echo(f"{done.detector} is served with hotfix {done.hotfix[:12]}; the service follows within seconds")
+
+
+def recheck(detector: DETECTOR) -> None:
+    """Hold what is served to its promises, on live events that people reviewed; exits with 1 where one is broken."""
+    from orchestration.promises import recheck as hold
+
+    found = hold(approvals(), detector)
+    for one in found:
+        typer.echo(one.in_words())
+    raise typer.Exit(1 if any(one.is_broken for one in found) else 0)
 
 
 def rollback(detector: DETECTOR) -> None:

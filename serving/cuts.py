@@ -99,10 +99,10 @@ class Cut:
                 return move.threshold
         if self.per is None or self.segments is None:
             return self.threshold
-        return self.segments.get(_segment(row.get(self.per)), self.segments.get(OTHER))
+        return self.segments.get(segment_of(row.get(self.per)), self.segments.get(OTHER))
 
 
-def _segment(value: Any) -> str:
+def segment_of(value: Any) -> str:
     """The value as training names it."""
     if value is None:
         return UNKNOWN

@@ -5,7 +5,7 @@ count from anybody who ever was, and end it: a release that was refused once com
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from serving.bundle import Bundle
@@ -20,13 +20,14 @@ SIGNED = ("approved", "rejected", "revoked")
 
 @dataclass(frozen=True)
 class Approval:
-    """Where a bundle stands, who signed, whose signature it waits for, and why."""
+    """Where a bundle stands, who signed, whose signature it waits for, why, and which promises no longer hold."""
 
     state: State
     reason: str
     signed_by: tuple[Statement, ...] = ()
     waiting_for: tuple[str, ...] = ()
     expires_us: int | None = None
+    broken: tuple[str, ...] = ()
 
 
 def standing(entries: Sequence[Entry], who: Authority, bundle: Bundle, *, now_us: int) -> Approval:
@@ -46,7 +47,19 @@ def standing(entries: Sequence[Entry], who: Authority, bundle: Bundle, *, now_us
             return Approval(statement.kind, f"{statement.kind} by {statement.person}: {statement.reason}")
         # A signature ages from when it was given: appended again later, it is as old as before.
         approved.append(statement.model_copy(update={"at_us": min(statement.at_us, entry.at_us)}))
-    return _weigh(approved, who, bundle, now_us=now_us)
+    return _held_to_promises(entries, bundle, _weigh(approved, who, bundle, now_us=now_us))
+
+
+def _held_to_promises(entries: Sequence[Entry], bundle: Bundle, approval: Approval) -> Approval:
+    """A promise that live verdicts showed to be broken flags a release, and ends it where its policy said so.
+
+    The entry needs no signature: it can only take trust away.
+    """
+    found = [e.body for e in entries if e.kind == "promise_broken" and e.body.get("digest") == bundle.digest]
+    broken = tuple(str(body["reason"]) for body in found)
+    if approval.state == "approved" and any(body["expires"] for body in found):
+        return replace(approval, state="expired", reason=f"a promise no longer holds: {broken[0]}", broken=broken)
+    return replace(approval, broken=broken)
 
 
 def involved(bundle: Bundle) -> set[str]:
