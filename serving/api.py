@@ -75,7 +75,8 @@ async def scores(request: Request) -> Response:
     desk = _desk(request)
     detector, raw = parse_body(await request.body())
     champion = desk.moderator.champion(detector)
-    assessed = await champion.batcher(parse_events(champion.live.spec.events, raw))
+    events = desk.moderator.known(champion.live, parse_events(champion.live.spec.events, raw))
+    assessed = await champion.batcher(events)
     return _json({"detector": detector, "release": champion.live.release, "scores": [a.scores for a in assessed]})
 
 

@@ -75,8 +75,8 @@ class DetectorSpec(Contract):
             raise ValueError(f"detector.name is {self.name!r}; it must match [a-z][a-z0-9_]{{1,40}}")
         if not self.labels or len(set(self.labels)) != len(self.labels):
             raise ValueError(f"detector.labels is {self.labels}; it must name each label once and at least one")
-        if self.fit.network == "ngram" and self.text is None:
-            raise ValueError("detector.text is not set; network 'ngram' needs the name of a text column")
+        if self.fit.readers and self.text is None:
+            raise ValueError(f"detector.text is not set; network {self.fit.network!r} needs the name of a text column")
         if self.fit.network == "behaviour" and not (self.numbers or self.categories):
             raise ValueError("detector.numbers and detector.categories are empty; network 'behaviour' needs columns")
         known = {*self.numbers, "amount"}
