@@ -10,13 +10,13 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
 from training.attacks.augment import augment
 from training.detector import DetectorSpec
 from training.encoder import Encoded, Encoder, Floats
+from training.near_duplicates import read_kept
 
 UNKNOWN = -1.0  # a label nobody knows: it takes no part in loss and metrics
 EVALUATED_ROWS = 4096  # rows of a batch that is not trained on
@@ -131,7 +131,7 @@ class DetectorData(L.LightningDataModule):
     def __init__(self, path: Path, spec: DetectorSpec, *, num_micro_batches: int = 1) -> None:
         super().__init__()
         self.spec, self.num_micro_batches = spec, num_micro_batches
-        self.table = pq.read_table(path)
+        self.table = read_kept(path)
         train = self.split("train")
         self.encoder = Encoder.fit(train, spec)
         examples = self.examples(augment(train, spec))
