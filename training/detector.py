@@ -8,6 +8,8 @@ from pydantic import model_validator
 from training.fit_config import FitConfig
 from training.policy import Contract, Promise
 
+_KNOWN_LATER = {"entity_seen", "source"}  # columns that say something about training, not about the event
+
 
 class Gate(Contract):
     """What a candidate must show before it can be sealed.
@@ -37,7 +39,7 @@ class Ratio(Contract):
 
 
 class Retrain(Contract):
-    """When a detector is trained again without being asked."""
+    """When a detector is trained again without being asked: by a calendar, or after so many newly labelled events."""
 
     cron: str | None = None
     min_new_labels: int = 500
@@ -48,6 +50,7 @@ class DetectorSpec(Contract):
 
     For each of `unseen_sources` the detector is trained once more without that source, to see how it does on it. A text
     that repeats one of a more protected split to more than `max_similarity` (Jaccard) is left out; None looks for none.
+    `reviews_per_day` says for how many events of a label people have time: so wide is the band below its threshold.
     """
 
     name: str
@@ -55,6 +58,7 @@ class DetectorSpec(Contract):
     owners: list[str]
     policy: str
     promises: dict[str, Promise] = {}
+    reviews_per_day: dict[str, int] = {}
     events: Literal["requests", "payments", "accounts"]
     labels: list[str]
     feature_service: str
@@ -75,8 +79,6 @@ class DetectorSpec(Contract):
             raise ValueError(f"detector.name is {self.name!r}; it must match [a-z][a-z0-9_]{{1,40}}")
         if not self.labels or len(set(self.labels)) != len(self.labels):
             raise ValueError(f"detector.labels is {self.labels}; it must name each label once and at least one")
-        if unknown := set(self.promises) - set(self.labels):
-            raise ValueError(f"detector.promises has {sorted(unknown)}, not in detector.labels {self.labels}")
         if self.fit.network == "ngram" and self.text is None:
             raise ValueError("detector.text is not set; network 'ngram' needs the name of a text column")
         if self.fit.network == "behaviour" and not (self.numbers or self.categories):
@@ -85,6 +87,19 @@ class DetectorSpec(Contract):
         for ratio in self.ratios:
             if unknown := {ratio.numerator, ratio.denominator} - known:
                 raise ValueError(f"detector.ratios {ratio.name!r} names {sorted(unknown)}, not in detector.numbers")
+        return self
+
+    @model_validator(mode="after")
+    def _promises_about_labels(self) -> Self:
+        for field in ("promises", "reviews_per_day"):
+            if unknown := set(getattr(self, field)) - set(self.labels):
+                raise ValueError(f"detector.{field} has {sorted(unknown)}, not in detector.labels {self.labels}")
+        known = [name for name in self.slices if name not in _KNOWN_LATER]
+        for label, promise in self.promises.items():
+            if promise.per is not None and promise.per not in known:
+                raise ValueError(
+                    f"detector.promises.{label}.per is {promise.per!r}; it must be in detector.slices {known}"
+                )
         return self
 
     def promise(self, label: str) -> Promise:

@@ -31,6 +31,7 @@ from training.gate import Verdict, judge
 from training.golden import write_golden
 from training.measure import measure, summarize
 from training.metrics import Floats
+from training.per_segment import choose_per_segment, review_band
 from training.predictions import Predictions, read_trained_on
 from training.scorer import Scorer
 from training.shortcuts import measure_shortcuts
@@ -38,6 +39,7 @@ from training.thresholds import Threshold
 from training.unseen_sources import measure_unseen_sources
 
 _NUM_PARITY_ROWS = 500
+_DAY_US = 86_400_000_000
 
 
 def evaluate_run(run_dir: Path, *, data: Path | None = None) -> Evaluation:
@@ -87,13 +89,25 @@ def evaluate_run(run_dir: Path, *, data: Path | None = None) -> Evaluation:
 
 def choose_thresholds(spec: DetectorSpec, stored: Predictions, scores: Floats) -> dict[str, Threshold]:
     """Prove each label's promise on `calibration`; `validation` only guides where to look."""
-    chosen = {}
-    for label in spec.labels:
-        rows = {
-            split: stored.of(split).sample(label, scores[stored.splits == split])
-            for split in ("validation", "calibration")
-        }
-        chosen[label] = thresholds.choose(spec.promise(label), rows["calibration"], guide=rows["validation"])
+    calibration_rows, guide_rows = ((stored.of(s), scores[stored.splits == s]) for s in ("calibration", "validation"))
+    return {label: _choose(spec, label, rows=calibration_rows, guide=guide_rows) for label in spec.labels}
+
+
+def _choose(
+    spec: DetectorSpec, label: str, *, rows: tuple[Predictions, Floats], guide: tuple[Predictions, Floats]
+) -> Threshold:
+    promise, (known, scores) = spec.promise(label), rows
+    sample, guide_sample = known.sample(label, scores), guide[0].sample(label, guide[1])
+    if promise.per is None:
+        chosen = thresholds.choose(promise, sample, guide=guide_sample)
+    else:
+        values, guide_values = (one.slices_of(label)[promise.per] for one in (known, guide[0]))
+        chosen = choose_per_segment(promise, sample, guide=guide_sample, segments=values, guide_segments=guide_values)
+    if (capacity := spec.reviews_per_day.get(label)) and len(sample.scores):
+        cut = chosen.cuts(known.slices_of(label))
+        cuts = np.broadcast_to(np.inf if cut is None else cut, sample.scores.shape)
+        per_day = sample.weights / max(1.0, float(np.ptp(known.event_us)) / _DAY_US)
+        chosen = review_band(chosen, sample.scores, cuts, per_day=per_day, capacity=capacity)
     return chosen
 
 

@@ -7,6 +7,7 @@ from typing import Literal
 
 from training.metrics import Estimate
 from training.policy import Contract
+from training.score_bins import ScoreBins
 from training.thresholds import Threshold
 
 MACRO = "macro"
@@ -34,6 +35,7 @@ class LabelEvaluation(Contract):
     brier: Estimate | None = None
     card_precision: Estimate | None = None
     at_threshold: Rates | None = None
+    scores: ScoreBins | None = None  # of the whole label, for telling drift from
 
 
 class SliceEvaluation(LabelEvaluation):

@@ -77,7 +77,7 @@ def _promises(evaluation: Evaluation, spec: DetectorSpec) -> Iterator[Criterion]
                 why=chosen.reason,
             )
         rates = evaluation.labels[label].at_threshold
-        found = rates and (rates.benign_fpr if promise.kind == "benign_fpr" else rates.precision)
+        found: Estimate | None = getattr(rates, promise.kind) if rates else None
         if found:
             is_fpr = promise.kind == "benign_fpr"
             passed = found.low <= promise.limit if is_fpr else found.high >= promise.limit
