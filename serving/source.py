@@ -6,9 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from serving import deployment
+from serving import challenges, deployment
 from serving.approval import require_servable
 from serving.bundle import Verified, open_verified
+from serving.challenges import Challenge
 from serving.deployment import Shelves
 from serving.follow import VERIFY_EVERY_S, Deployment
 from serving.ledger import Ledger
@@ -55,6 +56,16 @@ class LedgerSource:
         people = load_people(self._people)
         for path in (self._shelves.release(asked.detector, asked.release), self._shelves.policy(asked.policy_digest)):
             require_servable(self._ledger, people, path, verified=self._verified)
+
+    def challenges(self) -> Sequence[Challenge]:
+        """Who challenges the champions."""
+        if not self._ledger.path.exists():
+            return []
+        return [c for found in challenges.challenges(self._ledger.entries()).values() for c in found]
+
+    def end(self, challenge: Challenge, reason: str) -> None:
+        """Record that a challenge ended by its alarm."""
+        challenges.end(self._ledger, challenge, by="service", reason=reason)
 
     def load(self, asked: Deployment) -> Live:
         """Map a private copy of exactly the bytes that were hashed, and compare the golden answers."""
