@@ -30,6 +30,12 @@ _DOCS = Path(__file__).with_name("docs.html")
 _DOCS_SCRIPT = Path(__file__).with_name("docs.js")
 
 
+class Tried(Protocol):
+    """What the service knows of who challenges its champions."""
+
+    def status(self) -> list[dict[str, Any]]: ...  # noqa: D102
+
+
 class Followed(Protocol):
     """What the service knows of the releases that it should serve."""
 
@@ -43,6 +49,7 @@ class Desk:
 
     moderator: Moderator
     follower: Followed
+    trials: Tried
     vault: Vault | None
     past: Past
     spool: Path
@@ -105,7 +112,8 @@ async def decision(request: Request) -> Response:
 
 async def releases(request: Request) -> Response:
     """Which release and policy answers for each detector, and what could not be loaded."""
-    return _json(_desk(request).follower.status())
+    desk = _desk(request)
+    return _json({**desk.follower.status(), "challengers": desk.trials.status()})
 
 
 async def metrics(request: Request) -> Response:
@@ -148,7 +156,8 @@ ROUTES = [
 ]
 
 
-BENTOML = ("/healthz", "/livez", "/readyz")
+TABLES = "/v1/tables"
+BENTOML = ("/healthz", "/livez", "/readyz", "/docs.json", TABLES)
 
 
 def build_app(bentoml: ASGIApp | None) -> Starlette:
@@ -181,7 +190,8 @@ def _refusal(error: Exception) -> Refusal:
     if isinstance(error, Refusal):
         return error
     if isinstance(error, HTTPException):
-        return Refusal(error.status_code, "http_error", error.detail)
+        headers = tuple((name.lower().encode(), value.encode()) for name, value in (error.headers or {}).items())
+        return Refusal(error.status_code, "http_error", error.detail, headers)
     status, kind = _REFUSALS[type(error)]
     return Refusal(status, kind, str(error))
 

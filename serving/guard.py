@@ -167,9 +167,8 @@ class Guard:
         route = _route(scope["path"])
         self._metrics.responses.labels(route, exchange.status).inc()
         self._metrics.seconds.labels(route).observe(seconds)
-        if (
-            exchange.status >= 400 and exchange.error != "overloaded"
-        ):  # those are counted: lines would cost what is short
+        if exchange.status >= 400 and not (exchange.error == "overloaded" or route in PUBLIC):
+            # those are counted: a line for each probe or for each refusal under overload would cost what is short
             line: dict[str, Any] = {"route": route, "status": exchange.status, "ms": round(seconds * 1000, 1)}
             log.warning("refused", extra={**line, "request_id": exchange.request_id, "error": exchange.error})
 

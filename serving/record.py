@@ -42,6 +42,9 @@ class Features(msgspec.Struct, frozen=True):
     expired: list[str] = []
 
 
+Role = Literal["champion", "canary", "challenger"]  # the first two acted; a challenger only watched
+
+
 class Record(msgspec.Struct, frozen=True):
     """One decision; `text` is encrypted or absent, and never in `event`.
 
@@ -55,7 +58,7 @@ class Record(msgspec.Struct, frozen=True):
     detector: str
     release: str
     policy: PolicyRef
-    role: Literal["champion", "challenger"]
+    role: Role
     table: str
     event: dict[str, Any]
     text: str | None

@@ -7,9 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from feature_repo.online import OnlineFeatures
-from serving import deployment
+from serving import challenges, deployment
 from serving.approval import require_servable
 from serving.bundle import Verified, open_verified
+from serving.challenges import Challenge
 from serving.cuts import Cut
 from serving.deployment import Shelves
 from serving.follow import VERIFY_EVERY_S, Deployment
@@ -60,6 +61,16 @@ class LedgerSource:
         paths = self._shelves.paths(asked.detector, asked.release, asked.policy_digest, asked.hotfix)
         for kind, path in zip(deployment.KINDS, paths, strict=False):
             require_servable(self._ledger, people, path, kind=kind, verified=self._verified)
+
+    def challenges(self) -> Sequence[Challenge]:
+        """Who challenges the champions."""
+        if not self._ledger.path.exists():
+            return []
+        return [c for found in challenges.challenges(self._ledger.entries()).values() for c in found]
+
+    def end(self, challenge: Challenge, reason: str) -> None:
+        """Record that a challenge ended by its alarm."""
+        challenges.end(self._ledger, challenge, by="service", reason=reason)
 
     def load(self, asked: Deployment) -> Live:
         """Map a private copy of exactly the bytes that were hashed, and compare the golden answers."""

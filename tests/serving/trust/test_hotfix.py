@@ -44,6 +44,7 @@ def record(score: float, *, country: str = "AT", at_us: int = 0) -> Record:
         reasons=[],
         degraded=False,
         actions_left=None,
+        strikes=0,
     )
 
 
