@@ -6,7 +6,6 @@ SIGKILL and started again. Meanwhile and afterwards the log is compacted, and ev
 
 import os
 import random
-import signal
 import socket
 import statistics
 import subprocess
@@ -79,15 +78,19 @@ class Service:
         """Seconds of CPU that the living processes of the tree have used."""
         return sum(sum(p.cpu_times()[:2]) for p in self.tree())
 
-    def kill(self, only_worker: bool) -> None:
-        """SIGKILL to the worker alone and then, as a supervisor does, to what is left; or to all at once."""
+    def kill_worker(self) -> None:
+        """SIGKILL to the worker alone; its master starts another one."""
+        worker = self.tree()[-1]
+        worker.kill()
+        psutil.wait_procs([worker])
+
+    def kill(self) -> None:
+        """SIGKILL to all of it at once, and a new start, as a supervisor does."""
         tree = self.tree()
-        for victim in tree[-1:] if only_worker else tree:
-            victim.send_signal(signal.SIGKILL)
-        for left in tree:
-            if left.is_running():
-                left.kill()
+        for victim in tree:
+            victim.kill()
         psutil.wait_procs(tree)
+        self.start()
 
 
 @dataclass
@@ -150,10 +153,9 @@ def killed_under_load(home: Path) -> tuple[int, list[float], list[tuple[str, str
             service = chance.choice(services)
             time.sleep(chance.uniform(0.1, 1.0))
             killed = time.monotonic()
-            service.kill(only_worker=number % 2 == 0)
+            (service.kill_worker if number % 2 else service.kill)()
             time.sleep(0.2)  # what was answered just before is noted by now
             dead_s = time.monotonic() - killed
-            service.start()
             if number % 5 == 4:
                 bring_back(home)  # the log of the living is compacted while they write
             recovery_s.append(dead_s + acks.wait(service.port, killed + dead_s))

@@ -10,6 +10,7 @@ import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from typer.testing import CliRunner
 
 from feature_repo.compute import compute_days
 from feature_repo.lake import DAY_US, Lake, day_of, start_us
@@ -19,12 +20,13 @@ from feature_repo.states import open_states
 from feature_repo.store import open_store
 from feature_repo.training_set import build
 from feature_repo.windows import SERVICES
+from orchestration.cli import app
 from orchestration.forgetting import Forgotten, StillWritten, forget
 from orchestration.settings import Settings
 from orchestration.validation import validate_batch
 from serving.decision_log import DecisionLog
 from serving.privacy import pseudonym
-from serving.record import encode
+from serving.record import decode, encode
 from serving.vault import Vault
 from tests.orchestration.conftest import FIRST, labels, payments
 from tests.serving.decisions import NOW_US, log, record, request
@@ -125,6 +127,7 @@ def traces(home: Path, words: list[str]) -> list[str]:
     return found
 
 
+@pytest.mark.slow
 def test_nothing_of_a_forgotten_account_is_left_in_any_file(lived_in: Settings, lake: Lake, vault: Vault) -> None:
     words = [*THEIRS, pseudonym(ANN, vault), TEXT]
     assert {trace.split("/")[0] for trace in traces(lived_in.home, words)} >= {
@@ -138,7 +141,7 @@ def test_nothing_of_a_forgotten_account_is_left_in_any_file(lived_in: Settings, 
     done = forget(lived_in, ANN)
 
     assert traces(lived_in.home, words) == []
-    assert done.left == []
+    assert [left.partition(":")[0] for left in done.left] == ["Dagster's event log"]
     assert done.rows["events/payments"] == 40
     assert done.rows["events/labels"] == 2
     assert done.rows["log/decisions"] == 2
@@ -181,3 +184,17 @@ def test_what_others_decided_today_stays(settings: Settings, lake: Lake, vault: 
     with lake.connect() as connection:
         assert connection.execute("SELECT count(*) FROM decisions").fetchall() == [(5,)]
     assert lake.days("inbox", "requests") == [day_of(NOW_US)]
+
+
+def test_the_command_asks_first_and_says_what_was_removed(
+    settings: Settings, vault: Vault, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MEWS_HOME", str(settings.home))
+    log(settings.decisions, decode(hers(1, vault)))
+
+    refused = CliRunner().invoke(app, ["forget", ANN], input="n\n")
+    done = CliRunner().invoke(app, ["forget", ANN, "--yes"])
+
+    assert refused.exit_code == 1
+    assert done.exit_code == 0
+    assert "log/decisions" in done.output
