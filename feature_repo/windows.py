@@ -18,6 +18,7 @@ MINUTE = 60 * SECOND
 HOUR = 60 * MINUTE
 DAY = 24 * HOUR
 MICRO = 1_000_000  # amounts are summed as whole millionths, so that the order of addition does not matter
+SQUARE = 10_000  # and their squares as whole ten-thousandths
 
 Kind = Literal["count", "sum", "mean", "distinct", "since", "age", "latest"]
 
@@ -164,6 +165,7 @@ VIEWS = {
             (
                 _count("num_payments", "1d 7d 30d", "payments of the account"),
                 _mean("mean_amount", "1d 7d 30d", "their mean amount", of="amount_micros", scale=MICRO),
+                _mean("mean_square", "1d 7d 30d", "the mean square of their amounts", of="amount_square", scale=SQUARE),
                 Measure("since", "seconds_since_payment", "since its last payment, within the longest window"),
             ),
             "what an account pays",
@@ -177,6 +179,16 @@ VIEWS = {
                 _mean("fraud_share", "1d 7d 30d", "share of them that say fraud", of="is_fraud"),
             ),
             "what became known about the payments at a merchant",
+        ),
+        View(
+            "merchant_activity",
+            "merchant_id",
+            ("payments",),
+            (
+                _count("num_merchant_payments", "1d 7d 30d", "payments at the merchant"),
+                _mean("mean_merchant_amount", "7d 30d", "their mean amount", of="amount_micros", scale=MICRO),
+            ),
+            "how busy a merchant is",
         ),
         View(
             "card_activity",
@@ -236,7 +248,11 @@ SERVICES = {
     service.name: service
     for service in (
         Service("content_v1", "requests", ("account_profile",)),
-        Service("payment_v1", "payments", ("account_payments", "merchant_risk", "card_activity", "account_profile")),
+        Service(
+            "payment_v1",
+            "payments",
+            ("account_payments", "merchant_activity", "merchant_risk", "card_activity", "account_profile"),
+        ),
         Service(
             "account_v1",
             "accounts",
