@@ -8,6 +8,7 @@ from feast import FeatureStore
 
 from feature_repo import repo
 from feature_repo.lake import Lake
+from feature_repo.layout import PROJECT
 
 _MARK = "applied.sha256"
 
@@ -21,7 +22,7 @@ def open_store(home: Path, *, redis: str = "", registry_uri: str = "") -> Featur
     folder.mkdir(parents=True, exist_ok=True)
     in_sql = {"registry_type": "sql", "path": registry_uri}
     config = {
-        "project": "mews",
+        "project": PROJECT,
         "provider": "local",
         "registry": {**(in_sql if registry_uri else {"path": str(folder / "registry.db")}), "cache_ttl_seconds": 60},
         "offline_store": {"type": "duckdb"},

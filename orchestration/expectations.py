@@ -6,11 +6,9 @@ A suite speaks about a view that `validation.py` lays over the files: the table'
 
 from collections.abc import Collection, Iterator
 
-from great_expectations import expectations as gxe
-from great_expectations.expectations.expectation import Expectation
-
 from feature_repo.lake import DAY_US
 from feature_repo.tables import Column, Table
+from orchestration.gx import Expectation, gxe
 
 # A column may be stored narrower than its contract says; DuckDB widens it without loss.
 _NARROWER = {
@@ -49,7 +47,7 @@ def volume_is_usual(table: Table) -> list[Expectation]:
 
 
 def _column(name: str, column: Column) -> Iterator[Expectation]:
-    if not column.is_nullable:
+    if not (column.is_nullable or column.is_forgettable):
         yield gxe.ExpectColumnValuesToNotBeNull(column=name)
     if column.is_unique:
         yield gxe.ExpectColumnValuesToBeUnique(column=name)

@@ -5,10 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import great_expectations as gx
-from great_expectations.data_context.types.base import ProgressBarsConfig
-from great_expectations.execution_engine.sqlalchemy_execution_engine import SqlAlchemyExecutionEngine
-from great_expectations.expectations.expectation import Expectation
+from orchestration.gx import Expectation, ProgressBarsConfig, SqlAlchemyExecutionEngine, gx
 
 PATCHED_VERSIONS = ("1.24.",)
 NUM_EXAMPLES = 5

@@ -4,9 +4,8 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
 from functools import cache
-from pathlib import Path
 from shutil import copyfile
 
 import dagster as dg
@@ -15,7 +14,6 @@ from orchestration.approvals import who
 from orchestration.settings import Settings
 
 STAGES = ("training_set", "candidate", "release", "deployment")
-_DAGSTER_YAML = Path(__file__).parents[1] / "infra" / "dagster.yaml"
 _RANGE_START, _RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
 
 
@@ -40,8 +38,8 @@ def open_instance(settings: Settings) -> Iterator[dg.DagsterInstance]:
     """The instance below `settings.home`, made on first use."""
     settings.dagster_home.mkdir(parents=True, exist_ok=True)
     config = settings.dagster_home / "dagster.yaml"
-    if not config.exists() and _DAGSTER_YAML.exists():
-        copyfile(_DAGSTER_YAML, config)
+    if not config.exists():
+        copyfile(settings.dagster_yaml, config)
     with dg.DagsterInstance.from_config(str(settings.dagster_home)) as instance:
         yield instance
 
@@ -80,6 +78,17 @@ def run_detector(settings: Settings, detector: str, *, until: str = "release", s
     chosen = stages or STAGES[: STAGES.index(until) + 1]
     tags = {"started_by": who()}
     return materialize(settings, [f"{detector}/{stage}" for stage in chosen], tags=tags)
+
+
+def failure_since(settings: Settings, moment: datetime) -> str | None:
+    """Why a run that started after a moment failed, in one line; None while none has."""
+    with open_instance(settings) as instance:
+        failed = dg.RunsFilter(statuses=[dg.DagsterRunStatus.FAILURE], created_after=moment)
+        for run in instance.get_runs(failed, limit=1):
+            steps = instance.all_logs(run.run_id, of_type=dg.DagsterEventType.STEP_FAILURE)
+            causes = [f"{e.step_key}: {_cause(e.dagster_event)}" for e in steps if e.dagster_event]
+            return f"run {run.run_id[:8]} failed: {'; '.join(causes) or 'see its page'}"
+    return None
 
 
 @cache

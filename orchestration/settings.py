@@ -11,6 +11,7 @@ from feature_repo.lake import Lake
 
 Profile = Literal["embedded", "team"]
 DEFS = Path(__file__).parent / "defs"
+INFRA = Path(__file__).parents[1] / "infra"
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,11 @@ class Settings:
     def dagster_home(self) -> Path:
         """Dagster's own storage and configuration."""
         return self.home / "dagster"
+
+    @property
+    def dagster_yaml(self) -> Path:
+        """How Dagster is configured in this profile."""
+        return INFRA / ("team/dagster.yaml" if self.profile == "team" else "dagster.yaml")
 
     @property
     def training_sets(self) -> Path:

@@ -2,16 +2,18 @@
 
 import os
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 from orchestration.child import HOST, Process
+from orchestration.settings import INFRA, Profile, Settings
 
-INFRA = Path(__file__).parents[1] / "infra"
-DAGSTER_YAML = {"embedded": INFRA / "dagster.yaml", "team": INFRA / "team" / "dagster.yaml"}
 WIRING = {"embedded": [INFRA / "quiet.env"], "team": [INFRA / "quiet.env", INFRA / "team" / "wiring.env"]}
 LOGIN = {"embedded": [], "team": ["--app-name", "basic-auth"]}
 DRAIN = ["--timeout-graceful-shutdown", "15"]  # BentoML's own default is a day
@@ -27,12 +29,18 @@ class Ports:
     service: int = 8080
     code: int = 4266
 
+    @classmethod
+    def free(cls) -> Self:
+        """Four ports on which nothing listens now."""
+        with ExitStack() as stack:
+            sockets = [stack.enter_context(socket.create_server((HOST, 0))) for _ in range(4)]
+            return cls(*(one.getsockname()[1] for one in sockets))
 
-def up(profile: str, ports: Ports) -> int:
+
+def up(profile: Profile, ports: Ports) -> int:
     """Run everything until Ctrl-C, and return the exit code of the command."""
     from rich.console import Console
 
-    from orchestration.settings import Settings
     from orchestration.supervisor import AlreadyRunning, PortTaken, run
 
     console, home = Console(), Settings.from_environment().home
@@ -47,13 +55,13 @@ def up(profile: str, ports: Ports) -> int:
 
 
 def processes(
-    home: Path, *, profile: str, ports: Ports, definitions: str = "orchestration.definitions"
+    home: Path, *, profile: Profile, ports: Ports, definitions: str = "orchestration.definitions"
 ) -> list[Process]:
     """The table: what runs, where it answers, and how one sees that it is well."""
     env = environment(home, profile=profile, ports=ports)
     folder = Path(env["DAGSTER_HOME"])
     folder.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(DAGSTER_YAML[profile], folder / "dagster.yaml")
+    shutil.copyfile(Settings(home, profile).dagster_yaml, folder / "dagster.yaml")
     return [
         Process(
             name="mlflow",
@@ -97,7 +105,7 @@ def module(name: str, *arguments: object) -> list[str]:
     return [sys.executable, "-m", name, *map(str, arguments)]
 
 
-def environment(home: Path, *, profile: str, ports: Ports) -> dict[str, str]:
+def environment(home: Path, *, profile: Profile, ports: Ports) -> dict[str, str]:
     """What a child is told: the laptop's values, over them the profile's wiring, over that what the user has set."""
     laptop = {
         "MLFLOW_BACKEND_STORE_URI": f"sqlite:///{home / 'mlflow.db'}",

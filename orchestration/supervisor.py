@@ -129,6 +129,25 @@ def run(processes: Sequence[Process], *, home: Path, console: Console) -> None:
         live.console.print("stopping")
 
 
+@contextmanager
+def in_background(processes: Sequence[Process], *, home: Path, grace_s: float = GRACE_S) -> Iterator[Supervisor]:
+    """Keep the processes up, unseen, while the block inside does something else."""
+    ending = threading.Event()
+
+    def keep_up() -> None:
+        while not ending.wait(TICK_S):
+            supervisor.tick()
+
+    with supervise(processes, home=home, grace_s=grace_s) as supervisor:
+        keeper = threading.Thread(target=keep_up, name="supervisor", daemon=True)
+        keeper.start()
+        try:
+            yield supervisor
+        finally:
+            ending.set()
+            keeper.join()
+
+
 def show(children: Sequence[Child], live: Live) -> None:
     """Draw the table anew in a terminal, or write it once more into a file."""
     table = Table("process", "state", "restarts", "link", "note", box=None, pad_edge=False)

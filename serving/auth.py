@@ -13,7 +13,13 @@ from typing import Literal, get_args
 import msgspec
 
 Scope = Literal["decide", "bulk", "read"]
-_SCOPE_OF = {"/v1/decisions": "decide", "/v1/moderations": "decide", "/v1/bulk": "bulk"}
+_SCOPE_OF = {
+    "/v1/decisions": "decide",
+    "/v1/moderations": "decide",
+    "/v1/scores": "decide",
+    "/v1/bulk": "bulk",
+    "/v1/tables": "bulk",
+}
 PUBLIC = frozenset({"/", "/docs", "/docs.js", "/openapi.json", "/healthz", "/livez", "/readyz", "/metrics"})
 
 

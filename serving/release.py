@@ -48,6 +48,8 @@ def seal_release(run_dir: Path, releases: Path, *, lineage: Lineage | dict[str, 
         for name in _EVIDENCE:
             shutil.copyfile(run_dir / name, folder / name)
         shutil.copyfile(run_dir / "training_set.json", folder / "training_set.json")
+        if (run_dir / "plots").exists():  # they belong to the card that people sign
+            shutil.copytree(run_dir / "plots", folder / "plots")
         return seal(folder, releases, kind="release", name=spec.name, facts=_facts(spec, origin))
 
 

@@ -6,13 +6,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from feature_repo.online import OnlineFeatures
 from serving import deployment
 from serving.approval import require_servable
 from serving.bundle import Verified, open_verified
+from serving.cuts import Cut
 from serving.deployment import Shelves
 from serving.follow import VERIFY_EVERY_S, Deployment
 from serving.ledger import Ledger
-from serving.live import FeatureReader, Live
+from serving.live import Live
 from serving.people import load_people
 from serving.record import PolicyRef
 from serving.release import read_policy
@@ -23,7 +25,7 @@ from training.scorer import Scorer
 class LedgerSource:
     """Follows the ledger of one home; `reader` gives the online features of a feature service."""
 
-    def __init__(self, home: Path, reader: Callable[[str], FeatureReader]) -> None:
+    def __init__(self, home: Path, reader: Callable[[str], OnlineFeatures]) -> None:
         self._ledger, self._people = Ledger(home / "ledger" / "ledger.jsonl"), home / "people.yaml"
         self._reader = reader
         self._shelves, self._private = Shelves(home / "releases", home / "policies"), home / "cache" / "bundles"
@@ -69,7 +71,7 @@ class LedgerSource:
             release=asked.release,
             policy=policy,
             policy_ref=PolicyRef(policy.name, policy.version, asked.policy_digest),
-            thresholds={label: one["threshold"] for label, one in found.items()},
+            cuts={label: Cut.of(one) for label, one in found.items()},
             scorer=scorer,
             reader=None,
         )

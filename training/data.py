@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
+from training.attacks.augment import augment
 from training.detector import DetectorSpec
 from training.encoder import Encoded, Encoder, Floats
 from training.fit_config import FitConfig
@@ -159,7 +160,7 @@ class DetectorData(L.LightningDataModule):
         train = self.split("train")
         self.pretrained = pretrained_of(spec.fit, cache)
         self.encoder = Encoder.fit(train, spec, tokenizer=self.pretrained.tokenizer if self.pretrained else None)
-        examples = self.examples(train)
+        examples = self.examples(augment(train, spec))
         self.rows, weights = thin_negatives(examples, share=spec.fit.negative_share, seed=spec.fit.seed)
         self.train = Examples(examples.inputs, examples.labels, weights)
         self.validation = self.examples(self.split("validation"))

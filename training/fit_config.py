@@ -23,6 +23,7 @@ class FitConfig(Contract):
 
     `negative_share` of the rows without a violation are trained on, weighted to stand for all; `max_weight` bounds the
     inverse of a row's sampling probability. An unknown label counts as benign with `unknown_weight`; 0 masks it.
+    `disguised_share` of the training texts are shown once more, as the attack gym disguises them.
 
     `members` are what the network `average` is made of. `pretrained` is read by `static` (vectors of word pieces that
     are distilled from it) and by `encoder`, of which the last `trainable_layers` are tuned.
@@ -44,6 +45,7 @@ class FitConfig(Contract):
     embedding_size: int = 32
     negative_share: float = 1.0
     max_weight: float = 10.0
+    disguised_share: float = 0.0
     patience: int = 3
     seed: int = 7
     devices: int = 1
@@ -78,12 +80,13 @@ class FitConfig(Contract):
 
     @model_validator(mode="after")
     def _shares(self) -> Self:
+        for field in ("dropout", "disguised_share"):
+            if not 0 <= getattr(self, field) < 1:
+                raise ValueError(f"fit.{field} is {getattr(self, field)}; it must lie in [0, 1)")
         if not 0 < self.negative_share <= 1:
             raise ValueError(f"fit.negative_share is {self.negative_share}; it must lie in (0, 1]")
         if not 0 <= self.unknown_weight <= 1:
             raise ValueError(f"fit.unknown_weight is {self.unknown_weight}; it must lie in [0, 1]")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"fit.dropout is {self.dropout}; it must lie in [0, 1)")
         return self
 
     @model_validator(mode="after")

@@ -4,10 +4,12 @@ What stands there is for people to look at: authority is signatures over a relea
 """
 
 import hashlib
+import io
 import json
 import os
 import urllib.parse
 from collections.abc import Iterator
+from contextlib import redirect_stderr
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +52,8 @@ def register(run_dir: Path) -> RegisteredVersion:
         raise ValueError("MLFLOW_TRACKING_URI is not set; it says where runs are tracked, such as sqlite:///mlflow.db")
     spec = DetectorSpec.model_validate_json((run_dir / "detector.json").read_bytes())
     digest = digest_of(run_dir / "bundle")
-    version = _registered(spec.name, digest) or _log_and_register(run_dir, spec, digest)
+    with redirect_stderr(io.StringIO()):  # MLflow narrates there; what fails raises
+        version = _registered(spec.name, digest) or _log_and_register(run_dir, spec, digest)
     result = json.loads((run_dir / "result.json").read_bytes())
     (run_dir / "result.json").write_bytes(orjson.dumps(result | version.model_dump(), option=orjson.OPT_INDENT_2))
     return version

@@ -34,7 +34,7 @@ def approval_sensor(spec: DetectorSpec) -> dg.SensorDefinition:
     @dg.sensor(
         name=f"{spec.name}_approval",
         target=[dg.AssetKey([spec.name, "deployment"])],
-        minimum_interval_seconds=10,
+        minimum_interval_seconds=5,
         default_status=dg.DefaultSensorStatus.RUNNING,
         description="Deploys the newest release as soon as it and its policy are approved.",
     )

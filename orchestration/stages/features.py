@@ -67,11 +67,12 @@ def online_state(views: Iterable[View], partitions: dg.PartitionsDefinition) -> 
         description="The state of every entity, from which the service computes features at the moment of a request.",
     )
     def asset(context: dg.AssetExecutionContext, settings: dg.ResourceParam[Settings]) -> dg.MaterializeResult:
-        from feature_repo.online import materialize
-        from feature_repo.store import open_store
+        from feature_repo.rebuild import rebuild
+        from feature_repo.states import open_states
 
         last = days.of(context)[-1]
-        num_entities = materialize(settings.lake, open_store(settings.home, **settings.feature_stores), last)
+        states = open_states(settings.home, redis=settings.redis, deadline_s=30)
+        num_entities = rebuild(settings.lake, states, last)
         return dg.MaterializeResult(metadata={"up_to": last.isoformat(), **num_entities})
 
     return asset

@@ -12,6 +12,7 @@ import dagster as dg
 from feature_repo.lake import Lake
 from feature_repo.tables import TABLES
 from orchestration.settings import Settings
+from orchestration.stages import shelf
 from training.detector import DetectorSpec
 
 _TIMEOUT_S = 10
@@ -23,7 +24,7 @@ def arrivals(job_name: str) -> dg.SensorDefinition:
     @dg.sensor(
         name="arrivals",
         job_name=job_name,
-        minimum_interval_seconds=30,
+        minimum_interval_seconds=10,
         default_status=dg.DefaultSensorStatus.RUNNING,
         description="A batch that arrived is validated, on its day or later.",
     )
@@ -40,22 +41,22 @@ def new_labels(spec: DetectorSpec) -> dg.SensorDefinition:
     @dg.sensor(
         name=f"{spec.name}_new_labels",
         target=_chain(spec),
-        minimum_interval_seconds=60,
+        minimum_interval_seconds=15,
         default_status=dg.DefaultSensorStatus.RUNNING,
-        description=f"Trains {spec.name} again after {spec.retrain.min_new_labels} new verdicts about its labels.",
+        description=f"Trains {spec.name} again once {spec.retrain.min_new_labels} more of its events are labelled.",
     )
-    def sensor(
-        context: dg.SensorEvaluationContext, settings: dg.ResourceParam[Settings]
-    ) -> dg.RunRequest | dg.SkipReason:
-        num_labels = num_verdicts(settings.lake, spec)
-        if context.cursor is None:
-            context.update_cursor(str(num_labels))
-            return dg.SkipReason(f"counting from {num_labels} verdicts")
-        num_new = num_labels - int(context.cursor)
-        if num_new < spec.retrain.min_new_labels:
-            return dg.SkipReason(f"{num_new} of {spec.retrain.min_new_labels} new verdicts")
-        context.update_cursor(str(num_labels))
-        return dg.RunRequest(run_key=f"{spec.name}-{num_labels}", tags={"reason": f"{num_new} new verdicts"})
+    def sensor(settings: dg.ResourceParam[Settings]) -> dg.RunRequest | dg.SkipReason:
+        try:
+            manifest = shelf.latest(settings.training_sets / spec.name) / "manifest.json"
+        except shelf.NothingThere as nothing:
+            return dg.SkipReason(str(nothing))
+        cutoff_us = json.loads(manifest.read_text(encoding="utf-8"))["cutoff_us"]
+        num_new, needed = num_labelled(settings.lake, spec, after_us=cutoff_us), spec.retrain.min_new_labels
+        if num_new < needed:
+            return dg.SkipReason(f"{num_new} of {needed} newly labelled events")
+        # A run that fails before it has written a training set is asked for again after as many events once more.
+        key = f"{spec.name}-{cutoff_us}-{num_new // needed}"
+        return dg.RunRequest(run_key=key, tags={"reason": f"{num_new} newly labelled events"})
 
     return sensor
 
@@ -110,11 +111,14 @@ def tell(url: str, text: str, run_id: str) -> None:
         pass
 
 
-def num_verdicts(lake: Lake, spec: DetectorSpec) -> int:
-    """How many validated verdicts there are about a detector's labels."""
+def num_labelled(lake: Lake, spec: DetectorSpec, *, after_us: int) -> int:
+    """How many of a detector's events have a verdict about its labels that became known after a moment."""
     with lake.connect() as connection:
-        query = "SELECT count(*) FROM labels WHERE event_table = ? AND list_contains(?, label)"
-        row = connection.execute(query, [spec.events, spec.labels]).fetchone()
+        query = """
+            SELECT count(DISTINCT event_id) FROM labels
+            WHERE event_table = ? AND list_contains(?, label) AND known_us > ? AND split IS DISTINCT FROM 'unused'
+        """
+        row = connection.execute(query, [spec.events, spec.labels, after_us]).fetchone()
     assert row is not None
     return int(row[0])
 

@@ -7,19 +7,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from feature_repo.lake import DAY_US
+from feature_repo.lake import ARROW, DAY_US
 from feature_repo.tables import TABLES
 from orchestration.world.campaigns import Cast
 from orchestration.world.population import Role
 from orchestration.world.scale import Scale
 
-ARROW = {
-    "VARCHAR": pa.string(),
-    "BIGINT": pa.int64(),
-    "INTEGER": pa.int32(),
-    "DOUBLE": pa.float64(),
-    "TINYINT": pa.int8(),
-}
 LATE_SHARE = 0.01  # of events reach the lake one hour to two days after they happened
 HOUR_US = DAY_US // 24
 
@@ -50,6 +43,13 @@ class Happened:
     table: str
     rows: pa.Table
     truth: pa.Table
+
+    def arrived(self, before_us: int | None) -> "Happened":
+        """What had reached the lake before a moment; all of it where none is given."""
+        if before_us is None:
+            return self
+        is_there = pc.less(self.rows["arrived_us"], before_us)
+        return Happened(self.table, self.rows.filter(is_there), self.truth.filter(is_there))
 
 
 def happened(

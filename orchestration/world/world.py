@@ -1,7 +1,7 @@
 """The world: a simulated AI service whose truth is known, written day by day into the lake's inbox."""
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from datetime import date
 from functools import cached_property
@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from feature_repo.lake import Lake
+from feature_repo.tables import TABLES
 from orchestration.world.accounts import MISUSE, accounts_of
 from orchestration.world.campaigns import cast, dishonest_cohort
 from orchestration.world.grammar import LABELS
@@ -57,11 +58,20 @@ class World:
         """The dates of the world's days."""
         return [self.scale.date_of(day) for day in range(self.scale.num_days)]
 
-    def generate(self, lake: Lake, first: date | None = None, last: date | None = None) -> Summary:
+    def generate(
+        self,
+        lake: Lake,
+        first: date | None = None,
+        last: date | None = None,
+        *,
+        before_us: int | None = None,
+        tables: Collection[str] = tuple(TABLES),
+    ) -> Summary:
         """Write the days from first to last (default: all) into the inbox, and their truth into the zone `truth`.
 
         Labels are written on the day on which they become known, so those about the last days come with later days.
-        Writing a day again changes nothing.
+        Events that arrive at `before_us` or later are left out, and so are tables that are not asked for. Writing a day
+        again changes nothing.
         """
         start = self.scale.day_of(first or self.days()[0])
         stop = self.scale.day_of(last or self.days()[-1])
@@ -72,7 +82,9 @@ class World:
             pending.append(verdicts_of(self._day(number), events))
             if number >= start:
                 known, pending = _split_known(pending, before_us=self.scale.start_us(number + 1))
-                for table, count in self._write_day(lake, number, events=events, labels=known).items():
+                arrived = {t: each.arrived(before_us) for t, each in events.items() if t in tables}
+                known = known if "labels" in tables else known.slice(0, 0)
+                for table, count in self._write_day(lake, number, events=arrived, labels=known).items():
                     counts[table] += count
             elif number == start - 1:
                 _, pending = _split_known(pending, before_us=self.scale.start_us(start))

@@ -9,10 +9,10 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from feature_repo.lake import Lake
+from feature_repo.lake import Lake, start_us
 from orchestration.defs.lake import lake as tables
 from orchestration.settings import Settings
-from orchestration.stages import news
+from orchestration.stages import news, shelf
 from orchestration.validation import validate_batch
 from tests.orchestration.conftest import FIRST, labels
 from training.detector import DetectorSpec, Retrain
@@ -55,13 +55,12 @@ def posts() -> Iterator[tuple[str, list[dict[str, str]]]]:
         server.shutdown()
 
 
-def tick(sensor: dg.SensorDefinition, settings: Settings, cursor: str | None = None) -> Any:
+def tick(sensor: dg.SensorDefinition, settings: Settings, definitions: dg.Definitions | None = None) -> Any:
     resources = {"settings": settings}
     context = dg.build_sensor_context(
-        cursor=cursor,
         resources=resources,
         instance=dg.DagsterInstance.ephemeral(),
-        definitions=dg.Definitions.merge(tables(), dg.Definitions(resources=resources)),
+        definitions=dg.Definitions.merge(definitions or tables(), dg.Definitions(resources=resources)),
     )
     return sensor.evaluate_tick(context)
 
@@ -91,19 +90,29 @@ def test_a_corrected_batch_starts_its_day_again(settings: Settings, arrive: Call
     assert before.run_key != after.run_key
 
 
-def test_enough_new_verdicts_start_a_new_candidate_and_too_few_do_not(settings: Settings, lake: Lake) -> None:
-    sensor, cursor, num_requests = news.new_labels(SPEC), None, []
+def test_enough_newly_labelled_events_ask_for_one_new_candidate(settings: Settings, lake: Lake) -> None:
+    sensor, run_keys = news.new_labels(SPEC), []
+    manifest = json.dumps({"cutoff_us": start_us(FIRST + timedelta(days=1)) - 1})
+    folder = shelf.new(settings.training_sets / SPEC.name, "first")
+    (folder / "manifest.json").write_text(manifest)
+    shelf.publish(folder)
+
     for number in range(4):
         day = FIRST + timedelta(days=number)
         lake.write("inbox", "labels", labels(day), day=day)
         validate_batch(lake, "labels", day, label_names={"fraud"})
+        run_keys.append([request.run_key for request in tick(sensor, settings).run_requests or []])
 
-        ticked = tick(sensor, settings, cursor)
+    [third], [fourth] = run_keys[2:]
+    assert run_keys[:2] == [[], []]
+    assert third != fourth  # 20 and 30 of 15: what failed with the first 15 is tried again with the next
 
-        cursor = ticked.cursor or cursor
-        num_requests.append(len(ticked.run_requests or []))
-    assert num_requests == [0, 0, 1, 0]
-    assert cursor == "30"
+
+def test_a_detector_without_a_training_set_waits_for_its_first(settings: Settings) -> None:
+    ticked = tick(news.new_labels(SPEC), settings)
+
+    assert not ticked.run_requests
+    assert "has no finished training_sets" in ticked.skip_message
 
 
 def test_a_failed_run_tells_the_webhook_why_in_one_line(

@@ -3,13 +3,12 @@ from datetime import timedelta
 from typing import Any
 
 import duckdb
-import great_expectations as gx
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
-from great_expectations import expectations as gxe
 
 from feature_repo.lake import DAY_US, Lake, days_between
+from orchestration.gx import gx, gxe
 from orchestration.gx_on_duckdb import PATCHED_VERSIONS, NotEvaluated, check, unpatched
 from orchestration.validation import validate_batch, validate_batches
 from tests.orchestration.conftest import FIRST, labels, payments
