@@ -24,7 +24,7 @@ _DTYPES: dict[str, PrimitiveFeastType] = {"int": Int64, "float": Float64, "str":
 def objects(lake: Lake) -> list[Entity | FeatureView | FeatureService]:
     """Everything that the registry holds for a lake."""
     entities = {name: Entity(name=name, join_keys=[name], value_type=ValueType.STRING) for name in ENTITIES}
-    views = {view.name: _view(view, entities[view.entity], lake) for view in VIEWS.values()}
+    views = {view.name: feature_view(view, entities[view.entity], lake) for view in VIEWS.values()}
     services = [
         FeatureService(
             name=service.name,
@@ -37,7 +37,8 @@ def objects(lake: Lake) -> list[Entity | FeatureView | FeatureService]:
     return [*entities.values(), *views.values(), *states, *services]
 
 
-def _view(view: View, entity: Entity, lake: Lake) -> FeatureView:
+def feature_view(view: View, entity: Entity, lake: Lake, *, is_online: bool = False) -> FeatureView:
+    """A view of rows that were computed for some moments; what is asked now is computed from states."""
     source = FileSource(
         name=f"{view.name}_rows",
         path=str(Path(lake.folder("features", view.name).absolute(), "*", "*.parquet")),
@@ -52,7 +53,7 @@ def _view(view: View, entity: Entity, lake: Lake) -> FeatureView:
         ttl=TTL,
         schema=columns,
         source=source,
-        online=False,
+        online=is_online,
         description=view.meaning,
     )
 

@@ -34,7 +34,10 @@ return 1
 
 
 class RedisStates:
-    """`connection` is HOST:PORT,db=N as Feast writes it; no call takes much longer than `deadline_s`."""
+    """`connection` is HOST:PORT,db=N as Feast writes it.
+
+    A read waits for bytes at most half of `deadline_s` at a time, and is given up once `deadline_s` have passed.
+    """
 
     def __init__(self, connection: str, *, deadline_s: float, project: str) -> None:
         address, *options = connection.split(",")

@@ -12,6 +12,7 @@ from serving.decide import Decision, decide, decide_degraded
 from serving.decision_log import DecisionLog
 from serving.live import Assessment, Event, Live
 from serving.metrics import Metrics
+from serving.privacy import as_known
 from serving.record import Record, encode, new_id
 from serving.strikes import Strikes
 from serving.vault import Vault
@@ -86,6 +87,7 @@ class Moderator:
     async def decide(self, champion: Champion, events: Sequence[Event], *, call: Call) -> list[Record]:
         """Decide events of the champion's table; on return the decisions are on disk."""
         live = champion.live
+        events = self.known(live, events)
         assessments = await champion.batcher(events)
         records = [self._record(live, e, a, call=call) for e, a in zip(events, assessments, strict=True)]
         await self.log.append([encode(record) for record in records])
@@ -94,6 +96,10 @@ class Moderator:
             for event in events:
                 self._pushes.put((live.spec.events, event))
         return records
+
+    def known(self, live: Live, events: Sequence[Event]) -> list[Event]:
+        """The events with the ids that the policy wants hashed: so the features know their entities, too."""
+        return [as_known(event, live.policy.privacy, self._vault) for event in events]
 
     def _record(self, live: Live, event: Event, assessed: Assessment, *, call: Call) -> Record:
         strikes = self._strikes.of(live.policy, event, assessed.at_us)
@@ -111,7 +117,7 @@ class Moderator:
             role="champion",
             table=live.spec.events,
             event={name: value for name, value in event.items() if name != TEXT},
-            text=self._vault.seal(text) if self._vault and text is not None else None,
+            text=self._sealed(text, live) if text is not None else None,
             features=assessed.features,
             scores=assessed.scores,
             thresholds=dict(now.thresholds),
@@ -136,6 +142,9 @@ class Moderator:
             if now.actions_left is not None and now.actions_left <= 0:
                 decision = verdict(live, assessed.scores, why_not=assessed.why_not, now=now)
         return decision, now
+
+    def _sealed(self, text: str, live: Live) -> str | None:
+        return self._vault.seal(text) if self._vault and live.policy.privacy.keeps_text else None
 
     def _count(self, records: list[Record]) -> None:
         for record in records:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from starlette.types import ASGIApp
 
+from serving.admin import PREFIX, build_admin
 from serving.api import Desk, build_app
 from serving.auth import KeyRing
 from serving.backlog import Backlog
@@ -16,6 +17,7 @@ from serving.decision_log import DecisionLog
 from serving.follow import Follower
 from serving.guard import Guard, Limits
 from serving.known import Known
+from serving.ledger import Ledger
 from serving.live import Event
 from serving.metrics import Metrics
 from serving.moderator import Moderator
@@ -55,6 +57,8 @@ class Parts:
         self.follower = Follower(LedgerSource(home, known.reader), moderator.install, metrics=self.metrics)
         app = build_app(bentoml)
         app.state.desk = Desk(moderator, self.follower, vault, Past(home / "lake", vault), home / "cache")
+        self.admin = build_admin(home, Ledger(home / "ledger" / "ledger.jsonl"))
+        app.mount(PREFIX, self.admin)
         self.door: ASGIApp = Guard(app, keys=self.keys, metrics=self.metrics, limits=Limits())
         self._is_closing = threading.Event()
 

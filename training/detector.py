@@ -48,6 +48,8 @@ class Retrain(Contract):
 class DetectorSpec(Contract):
     """Everything that tells one detector from another; sealed into each release.
 
+    For each of `unseen_sources` the detector is trained once more without that source, to see how it does on it. A text
+    that repeats one of a more protected split to more than `max_similarity` (Jaccard) is left out; None looks for none.
     `reviews_per_day` says for how many events of a label people have time: so wide is the band below its threshold.
     """
 
@@ -65,6 +67,8 @@ class DetectorSpec(Contract):
     categories: list[str] = []
     ratios: list[Ratio] = []
     slices: list[str] = []
+    unseen_sources: list[str] = []
+    max_similarity: float | None = 0.9
     gate: Gate = Gate()
     retrain: Retrain = Retrain()
     fit: FitConfig = FitConfig()
@@ -75,8 +79,8 @@ class DetectorSpec(Contract):
             raise ValueError(f"detector.name is {self.name!r}; it must match [a-z][a-z0-9_]{{1,40}}")
         if not self.labels or len(set(self.labels)) != len(self.labels):
             raise ValueError(f"detector.labels is {self.labels}; it must name each label once and at least one")
-        if self.fit.network == "ngram" and self.text is None:
-            raise ValueError("detector.text is not set; network 'ngram' needs the name of a text column")
+        if self.fit.readers and self.text is None:
+            raise ValueError(f"detector.text is not set; network {self.fit.network!r} needs the name of a text column")
         if self.fit.network == "behaviour" and not (self.numbers or self.categories):
             raise ValueError("detector.numbers and detector.categories are empty; network 'behaviour' needs columns")
         known = {*self.numbers, "amount"}
