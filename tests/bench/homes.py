@@ -3,14 +3,15 @@
 import json
 from pathlib import Path
 
+import msgspec
 import pyarrow.parquet as pq
 
-from serving.auth import create_key
+from serving.auth import create_key, read_keys
 from serving.bundle import Bundle
 from tests.bench.harness import DATA
 from tests.serving.service.conftest import Team
 from tests.training.conftest import text_spec, texts, write_run
-from training.detector import DetectorSpec, Promise
+from training.detector import DetectorSpec, Gate, Promise
 from training.evaluate import evaluate_run
 from training.export import complete
 from training.fit import fit
@@ -21,7 +22,8 @@ MAX_CHARACTERS = 4000
 def ngram_spec(feature_service: str = "content_v1") -> DetectorSpec:
     """The shipped content detector's sizes; what it learns does not matter here, only what it costs."""
     sizes = {"num_buckets": 1 << 18, "embedding_size": 32, "hidden_size": 128, "max_epochs": 3}
-    changes = {"promises": {"fraud_spam": Promise(limit=0.1)}, "feature_service": feature_service}
+    unattacked = Gate(min_seen_kept=0, min_unseen_kept=0, max_twin_ratio=1e9)
+    changes = {"promises": {"fraud_spam": Promise(limit=0.1)}, "feature_service": feature_service, "gate": unattacked}
     return text_spec(**sizes).model_copy(update=changes)
 
 
@@ -47,7 +49,11 @@ def deployed(home: Path, run_dir: Path, spec: DetectorSpec) -> tuple[Team, Bundl
 
 def api_key(home: Path) -> str:
     """A key without a rate limit that a benchmark could reach."""
-    return create_key(home / "api_keys.json", "bench", scopes=["decide", "bulk", "read"])
+    path = home / "api_keys.json"
+    secret = create_key(path, "bench", scopes=["decide", "bulk", "read"])
+    keys = [msgspec.structs.replace(key, per_second=1e6, burst=10**6) for key in read_keys(path)]
+    path.write_bytes(msgspec.json.encode(keys))
+    return secret
 
 
 def real_texts(num: int) -> list[str]:

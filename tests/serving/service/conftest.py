@@ -68,12 +68,9 @@ class Team:
 
 
 def spam_spec() -> DetectorSpec:
-    """A promise that the generated texts, of which one in fifty is labelled wrongly, can keep.
-
-    Nothing is asked about attacks: a network that knows a few words cannot tell their benign twins.
-    """
-    gate = Gate(min_seen_kept=0, min_unseen_kept=0, max_twin_ratio=100)
-    return text_spec().model_copy(update={"promises": {"fraud_spam": Promise(limit=0.1)}, "gate": gate})
+    """A promise that the generated texts, one in fifty of them labelled wrongly, can keep, and no attack on them."""
+    unattacked = Gate(min_seen_kept=0, min_unseen_kept=0, max_twin_ratio=1e9)
+    return text_spec().model_copy(update={"promises": {"fraud_spam": Promise(limit=0.1)}, "gate": unattacked})
 
 
 @pytest.fixture(scope="session")
