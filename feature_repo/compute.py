@@ -58,10 +58,9 @@ def features_at(lake: Lake, view: View, moments: Sequence[tuple[str | None, int]
         days = [day_of(us) for _, us in moments]
         bound_tables(connection, lake, view, first=min(days), last=max(days))
         connection.register("asked", asked)
-        connection.execute(
-            "CREATE TEMP TABLE points AS SELECT DISTINCT *, us AS created FROM asked WHERE entity NOTNULL"
-        )
-        connection.execute(f"CREATE TEMP TABLE facts AS {text.facts(view)}")
+        connection.execute("CREATE TEMP TABLE moments AS SELECT DISTINCT * FROM asked WHERE entity NOTNULL")
+        connection.execute("CREATE TEMP TABLE points AS SELECT *, us AS created FROM moments")
+        connection.execute(f"CREATE TEMP TABLE facts AS {text.near(view, text.facts(view))}")
         rows = connection.sql(text.features(view)).to_arrow_table().to_pylist()
     names = [feature.name for feature in view.features]
     found = {(row[view.entity], row["event_us"]): {name: row[name] for name in names} for row in rows}
@@ -70,7 +69,7 @@ def features_at(lake: Lake, view: View, moments: Sequence[tuple[str | None, int]
 
 def evaluate(connection: duckdb.DuckDBPyConnection, view: View) -> pa.Table:
     """The features of a view at the `moments` (entity, us) of a connection, one row per moment and late fact."""
-    connection.execute(f"CREATE OR REPLACE TEMP TABLE facts AS {text.facts(view)}")
+    connection.execute(f"CREATE OR REPLACE TEMP TABLE facts AS {text.near(view, text.facts(view))}")
     connection.execute(f"CREATE OR REPLACE TEMP TABLE points AS {text.points(view)}")
     return connection.sql(text.features(view)).to_arrow_table()
 

@@ -102,6 +102,11 @@ class View:
         return sorted({w for m in self.measures for w in m.windows}, key=lambda w: w.span_us)
 
     @property
+    def distincts(self) -> list[tuple[str, Window]]:
+        """The columns whose values are told apart, with each window in which they are."""
+        return sorted({(m.of, w) for m in self.measures if m.kind == "distinct" and m.of for w in m.windows}, key=str)
+
+    @property
     def reach_us(self) -> int:
         """No fact older than this, seen from the asking moment, can matter; 0: any may."""
         return max((w.span_us + w.grain_us for w in self.windows), default=0)

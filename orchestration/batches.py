@@ -79,8 +79,11 @@ def lay_columns(connection: duckdb.DuckDBPyConnection, batches: Iterable[Batch])
             connection.executemany("INSERT INTO columns VALUES (?, ?, ?, ?)", rows)
 
 
-def lay_rows(connection: duckdb.DuckDBPyConnection, lake: Lake, batches: list[Batch]) -> None:
-    """Create the views `batch` (columns of the contract and those derived from them) and `volumes` (rows per day)."""
+def lay_rows(connection: duckdb.DuckDBPyConnection, lake: Lake, batches: list[Batch], *, today: date) -> None:
+    """Create the views `batch` (columns of the contract and those derived from them) and `volumes` (rows per day).
+
+    A day that is not over arrives piece by piece: it can hold too much already, but not yet too little.
+    """
     table = TABLES[batches[0].table]
     arriving = [file for batch in batches for file in batch.files]
     kept = _kept(lake, batches)
@@ -101,7 +104,9 @@ def lay_rows(connection: duckdb.DuckDBPyConnection, lake: Lake, batches: list[Ba
           FROM days WINDOW before AS (ORDER BY day ROWS BETWEEN {_DAYS_OF_USUAL_VOLUME} PRECEDING AND 1 PRECEDING)
         )
         SELECT day, num_rows, usual,
-               CASE WHEN num_days >= {_MIN_DAYS} AND usual >= {_MIN_ROWS} THEN num_rows / usual END AS times_usual
+               CASE WHEN num_days < {_MIN_DAYS} OR usual < {_MIN_ROWS} THEN NULL
+                    WHEN day >= DATE '{today}' THEN greatest(num_rows / usual, 1)
+                    ELSE num_rows / usual END AS times_usual
         FROM usual WHERE day BETWEEN '{first}' AND '{last}'
     """)  # noqa: S608
 

@@ -47,7 +47,7 @@ def volume_is_usual(table: Table) -> list[Expectation]:
 
 
 def _column(name: str, column: Column) -> Iterator[Expectation]:
-    if not column.is_nullable:
+    if not (column.is_nullable or column.is_forgettable):
         yield gxe.ExpectColumnValuesToNotBeNull(column=name)
     if column.is_unique:
         yield gxe.ExpectColumnValuesToBeUnique(column=name)

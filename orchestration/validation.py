@@ -9,7 +9,7 @@ from pathlib import Path
 
 import duckdb
 
-from feature_repo.lake import Lake
+from feature_repo.lake import Lake, day_of
 from feature_repo.tables import TABLES
 from orchestration import batches, expectations
 from orchestration.batches import Batch
@@ -117,7 +117,7 @@ def _inspect(lake: Lake, arrived: list[Batch], folder: Path, known: Known) -> tu
         return (readable, *columns)
     database = folder / "rows.duckdb"
     with duckdb.connect(database) as connection:
-        batches.lay_rows(connection, lake, arrived)
+        batches.lay_rows(connection, lake, arrived, today=day_of(known.now_us))
     rows = expectations.rows_are_valid(table, now_us=known.now_us, label_names=known.label_names)
     volume = expectations.volume_is_usual(table)
     found = check(database, "batch", rows, id_column="event_id")

@@ -1,8 +1,6 @@
 """The HTTP routes: take a request apart, let the moderator decide, put the answer together."""
 
 import asyncio
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -11,11 +9,12 @@ import msgspec
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import FileResponse, RedirectResponse, Response, StreamingResponse
+from starlette.responses import FileResponse, RedirectResponse, Response
 from starlette.routing import Route
+from starlette.types import ASGIApp
 
 from serving.batcher import Overloaded
-from serving.bulk import answers
+from serving.bulk import BulkAnswer
 from serving.decision_log import LogFull
 from serving.events import InvalidEvent, parse_body, parse_events
 from serving.guard import Refusal, error_body
@@ -23,6 +22,7 @@ from serving.live import Live
 from serving.moderator import Call, Moderator, NotServed, replay
 from serving.openai_shape import moderation, parse_moderation
 from serving.openapi import document
+from serving.past import Past
 from serving.record import DECISION_ID, answer, decode, time_of
 from serving.vault import Vault
 
@@ -44,6 +44,7 @@ class Desk:
     moderator: Moderator
     follower: Followed
     vault: Vault | None
+    past: Past
     spool: Path
 
 
@@ -69,12 +70,21 @@ async def moderations(request: Request) -> Response:
     return _json(moderation(records, detector))
 
 
-async def bulk(request: Request) -> Response:
+async def scores(request: Request) -> Response:
+    """Score events of one detector and do nothing else: nothing is decided, logged or counted."""
+    desk = _desk(request)
+    detector, raw = parse_body(await request.body())
+    champion = desk.moderator.champion(detector)
+    events = desk.moderator.known(champion.live, parse_events(champion.live.spec.events, raw))
+    assessed = await champion.batcher(events)
+    return _json({"detector": detector, "release": champion.live.release, "scores": [a.scores for a in assessed]})
+
+
+async def bulk(request: Request) -> BulkAnswer:
     """Decide a stream of events."""
     desk = _desk(request)
     champion = desk.moderator.champion(request.query_params.get("detector", ""))
-    stream = answers(desk.moderator, champion, stream=request.stream(), call=_call(request), spool=desk.spool)
-    return StreamingResponse(stream, media_type="application/jsonl")
+    return BulkAnswer(desk.moderator, champion, call=_call(request), spool=desk.spool)
 
 
 async def decision(request: Request) -> Response:
@@ -82,9 +92,9 @@ async def decision(request: Request) -> Response:
     desk, decision_id = _desk(request), request.path_params["decision_id"]
     found = None
     if DECISION_ID.match(decision_id):
-        found = await asyncio.to_thread(desk.moderator.log.find, decision_id, time_of(decision_id))
+        found = await asyncio.to_thread(_find, desk, decision_id)
     if not found:
-        raise Refusal(404, "not_found", "no decision has this id here; older ones are in the lake")
+        raise Refusal(404, "not_found", "no decision has this id")
     record = decode(found)
     seen = msgspec.to_builtins(record)
     seen["text"] = "kept, encrypted" if record.text else "not kept"
@@ -126,6 +136,7 @@ async def index(_: Request) -> Response:
 ROUTES = [
     Route("/v1/decisions", decisions, methods=["POST"]),
     Route("/v1/decisions/{decision_id}", decision, methods=["GET"]),
+    Route("/v1/scores", scores, methods=["POST"]),
     Route("/v1/moderations", moderations, methods=["POST"]),
     Route("/v1/bulk", bulk, methods=["POST"]),
     Route("/v1/releases", releases, methods=["GET"]),
@@ -137,10 +148,16 @@ ROUTES = [
 ]
 
 
-def build_app(lifespan: Callable[[Starlette], AbstractAsyncContextManager[None]] | None = None) -> Starlette:
-    """The routes as one ASGI app; `app.state.desk` is set by whoever runs it."""
+BENTOML = ("/healthz", "/livez", "/readyz")
+
+
+def build_app(bentoml: ASGIApp | None) -> Starlette:
+    """The routes as one ASGI app, with BentoML's own behind them; `app.state.desk` is set by whoever runs it."""
     refused = {Refusal: _refused, HTTPException: _refused, **dict.fromkeys(_REFUSALS, _refused)}
-    return Starlette(routes=ROUTES, exception_handlers=refused, lifespan=lifespan)
+    theirs = [Route(path, bentoml) for path in BENTOML] if bentoml else []
+    app = Starlette(routes=[*ROUTES, *theirs], exception_handlers=refused)
+    app.router.redirect_slashes = False
+    return app
 
 
 _REFUSALS: dict[type[Exception], tuple[int, str]] = {
@@ -167,6 +184,12 @@ def _refusal(error: Exception) -> Refusal:
         return Refusal(error.status_code, "http_error", error.detail)
     status, kind = _REFUSALS[type(error)]
     return Refusal(status, kind, str(error))
+
+
+def _find(desk: Desk, decision_id: str) -> bytes | None:
+    """In the log or, when it went there, in the lake: in the order in which it moves."""
+    at_us = time_of(decision_id)
+    return desk.moderator.log.find(decision_id, at_us) or desk.past.find(decision_id, at_us)
 
 
 def _replay(desk: Desk, found: bytes) -> dict[str, Any]:

@@ -13,8 +13,16 @@ from typing import Literal, get_args
 import msgspec
 
 Scope = Literal["decide", "bulk", "read"]
-_SCOPE_OF = {"/v1/decisions": "decide", "/v1/moderations": "decide", "/v1/bulk": "bulk"}
+_SCOPE_OF = {
+    "/v1/decisions": "decide",
+    "/v1/moderations": "decide",
+    "/v1/scores": "decide",
+    "/v1/bulk": "bulk",
+    "/v1/tables": "bulk",
+}
 PUBLIC = frozenset({"/", "/docs", "/docs.js", "/openapi.json", "/healthz", "/livez", "/readyz", "/metrics"})
+
+OWN_LOGIN = "/admin/"  # people log in there with a passkey, not with an API key
 
 
 class Key(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -1,6 +1,7 @@
 """Joins what arrives while the scorer is busy into one batch; an idle scorer starts at once, without a timer."""
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
@@ -8,6 +9,7 @@ from typing import Generic, TypeVar
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+INLINE_S = 0.003
 
 
 class Overloaded(Exception):
@@ -17,8 +19,11 @@ class Overloaded(Exception):
 class MicroBatcher(Generic[Item, Result]):
     """Calls `work(items)`, which answers one result per item in order, with what queued while the last call ran.
 
-    From `bypass_from` items on, a request is a batch already and goes to the executor by itself, since a queue would
-    only add a hop. A failing call fails every request in it: check items before they are queued.
+    From `bypass_from` items on, a request is a batch already and goes by itself, since a queue would only add a hop.
+    Work that never waits for anything (`is_pure`) and is expected to take under 3 ms runs on the event loop: handing it
+    to a thread costs more than it takes (measured: a third of a request of the n-gram detector). What waited longer
+    than `max_wait_s` is refused and not worked on: nobody would be helped by a late answer. A failing call fails every
+    request in it: check items before they are queued.
     """
 
     def __init__(
@@ -26,71 +31,108 @@ class MicroBatcher(Generic[Item, Result]):
         work: Callable[[list[Item]], Sequence[Result]],
         executor: Executor,
         *,
+        is_pure: bool = False,
         max_batch: int = 64,
         max_waiting: int = 4096,
+        max_wait_s: float = 1.0,
         bypass_from: int = 16,
     ) -> None:
-        self._work, self._executor = work, executor
+        self._work, self._executor, self._is_pure = work, executor, is_pure
         self._max_batch, self._max_waiting, self._bypass_from = max_batch, max_waiting, bypass_from
-        self._waiting: deque[tuple[list[Item], asyncio.Future[Sequence[Result]]]] = deque()
+        self._max_wait_s = max_wait_s
+        self._waiting: deque[_Waiting[Item, Result]] = deque()
         self._num_waiting = 0
         self._is_busy = False
+        self._item_s = float("inf")  # CPU that one item takes, as last seen
 
-    async def __call__(self, items: list[Item]) -> Sequence[Result]:
+    async def __call__(self, asked: Sequence[Item]) -> Sequence[Result]:
         """The results of these items; raises Overloaded when too much is waiting."""
+        items = list(asked)
         if self._num_waiting + len(items) > self._max_waiting:
             raise Overloaded(f"{self._num_waiting} events are waiting; the limit is {self._max_waiting}")
         loop = asyncio.get_running_loop()
         if len(items) >= self._bypass_from:
             return await self._alone(items, loop)
-        future: asyncio.Future[Sequence[Result]] = loop.create_future()
-        self._waiting.append((items, future))
+        waiting: _Waiting[Item, Result] = _Waiting(items, loop.create_future(), loop.time())
+        self._waiting.append(waiting)
         self._num_waiting += len(items)
         if not self._is_busy:
             self._is_busy = True
             loop.call_soon(self._start, loop)  # lets the rest of this loop tick join
-        return await future
+        return await waiting.future
 
     async def _alone(self, items: list[Item], loop: asyncio.AbstractEventLoop) -> Sequence[Result]:
+        if self._is_quick(len(items)):
+            return self._timed(items)
         self._num_waiting += len(items)
         try:
-            return await loop.run_in_executor(self._executor, self._work, items)
+            return await loop.run_in_executor(self._executor, self._timed, items)
         finally:
             self._num_waiting -= len(items)
 
+    def _is_quick(self, num_items: int) -> bool:
+        return self._is_pure and self._item_s * num_items < INLINE_S
+
+    def _timed(self, items: list[Item]) -> Sequence[Result]:
+        begun = time.thread_time()
+        results = self._work(items)
+        item_s = (time.thread_time() - begun) / len(items)
+        self._item_s = item_s if self._item_s == float("inf") else 0.9 * self._item_s + 0.1 * item_s
+        return results
+
     def _start(self, loop: asyncio.AbstractEventLoop) -> None:
-        batch = self._take()
+        batch = self._take(loop.time())
         if not batch:
             self._is_busy = False
             return
-        flat = [item for items, _ in batch for item in items]
-        job = loop.run_in_executor(self._executor, self._work, flat)
-        job.add_done_callback(lambda done: self._finish(loop, batch, done=done))
+        flat = [item for waiting in batch for item in waiting.items]
+        if self._is_quick(len(flat)):
+            done: asyncio.Future[Sequence[Result]] = loop.create_future()
+            try:
+                done.set_result(self._timed(flat))
+            except Exception as error:  # noqa: BLE001  # carried to whoever asked
+                done.set_exception(error)
+        else:
+            done = loop.run_in_executor(self._executor, self._timed, flat)
+        done.add_done_callback(lambda done: self._finish(loop, batch, done=done))
 
-    def _take(self) -> list[tuple[list[Item], asyncio.Future[Sequence[Result]]]]:
-        batch: list[tuple[list[Item], asyncio.Future[Sequence[Result]]]] = []
+    def _take(self, now: float) -> "list[_Waiting[Item, Result]]":
+        batch: list[_Waiting[Item, Result]] = []
         size = 0
-        while self._waiting and (not batch or size + len(self._waiting[0][0]) <= self._max_batch):
-            items, future = self._waiting.popleft()
-            self._num_waiting -= len(items)
-            if not future.done():  # done = its client went away
-                batch.append((items, future))
-                size += len(items)
+        while self._waiting and (not batch or size + len(self._waiting[0].items) <= self._max_batch):
+            waiting = self._waiting.popleft()
+            self._num_waiting -= len(waiting.items)
+            if waiting.future.done():  # its client went away
+                continue
+            if now - waiting.since > self._max_wait_s:
+                waiting.future.set_exception(Overloaded(f"it waited longer than {self._max_wait_s:g} s"))
+                continue
+            batch.append(waiting)
+            size += len(waiting.items)
         return batch
 
     def _finish(
         self,
         loop: asyncio.AbstractEventLoop,
-        batch: list[tuple[list[Item], asyncio.Future[Sequence[Result]]]],
+        batch: "list[_Waiting[Item, Result]]",
         *,
         done: asyncio.Future[Sequence[Result]],
     ) -> None:
         error, first = done.exception(), 0
-        for items, future in batch:
-            if not future.done():
+        for waiting in batch:
+            if not waiting.future.done():
                 if error:
-                    future.set_exception(error)
+                    waiting.future.set_exception(error)
                 else:
-                    future.set_result(done.result()[first : first + len(items)])
-            first += len(items)
+                    waiting.future.set_result(done.result()[first : first + len(waiting.items)])
+            first += len(waiting.items)
         self._start(loop)  # drain, or fall idle
+
+
+class _Waiting(Generic[Item, Result]):
+    """The items of one request and where their results go."""
+
+    __slots__ = ("future", "items", "since")
+
+    def __init__(self, items: list[Item], future: asyncio.Future[Sequence[Result]], since: float) -> None:
+        self.items, self.future, self.since = items, future, since

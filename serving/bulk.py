@@ -1,19 +1,138 @@
 """Many events in one request of any length: JSON Lines in, JSON Lines out, in bounded memory."""
 
+import asyncio
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
 import msgspec
+from starlette.types import Receive, Scope, Send
 
 from serving.events import InvalidEvent, parse_events
+from serving.guard import ClientGone, Refusal
 from serving.moderator import Call, Champion, Moderator
 from serving.record import answer
 
 MAX_LINE = 1 << 20
-BATCH = 256
+BATCH = 128
+IDLE_S = 60.0
+MAX_UNREAD = 1 << 30
 _CHUNK = 1 << 16
+
+
+class BulkAnswer:
+    """The answer to a stream of events: each line leaves as soon as it is decided and the client takes it.
+
+    What the client does not take yet waits in a file, so that reading its events never waits for it: most clients read
+    nothing before they have sent everything, and both sides would wait for ever. Sending and taking may last; 60 s
+    without either, or 1 GiB that is not taken, end the exchange.
+    """
+
+    def __init__(self, moderator: Moderator, champion: Champion, *, call: Call, spool: Path) -> None:
+        self._moderator, self._champion, self._call, self._spool = moderator, champion, call, spool
+
+    async def __call__(self, _: Scope, receive: Receive, send: Send) -> None:
+        """Read, decide and answer at the same time."""
+        with Unread(self._spool) as unread:
+            reading = asyncio.create_task(self._decide_all(receive, unread))
+            try:
+                await _send_all(send, unread)
+            finally:
+                reading.cancel()
+                await asyncio.gather(reading, return_exceptions=True)
+
+    async def _decide_all(self, receive: Receive, unread: "Unread") -> None:
+        try:
+            async for batch in _batches(_received(receive)):
+                lines = await _decide(self._moderator, self._champion, batch=batch, call=self._call)
+                unread.write(b"".join(lines))
+        except Exception as error:  # noqa: BLE001  # carried to the task that answers
+            unread.end(error)
+        else:
+            unread.end()
+
+
+class Unread:
+    """Bytes on their way from one task to another, through a file."""
+
+    def __init__(self, folder: Path) -> None:
+        self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115  # closed by __exit__
+        self._num_written = self._num_read = 0
+        self._news = asyncio.Event()
+        self._is_over, self._error = False, None  # type: tuple[bool, Exception | None]
+
+    def __enter__(self) -> "Unread":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def write(self, data: bytes) -> None:
+        """Add to the end."""
+        if self._num_written - self._num_read > MAX_UNREAD:
+            raise Refusal(413, "too_large", f"{MAX_UNREAD} bytes of answers were not read")
+        self._file.seek(self._num_written)
+        self._num_written += self._file.write(data)
+        self._news.set()
+
+    def end(self, error: Exception | None = None) -> None:
+        """Nothing more comes; an error is raised where the bytes are read."""
+        self._is_over, self._error = True, error
+        self._news.set()
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """What is written, as it is written."""
+        while True:
+            self._news.clear()
+            while self._num_read < self._num_written:
+                self._file.seek(self._num_read)
+                chunk = self._file.read(min(_CHUNK, self._num_written - self._num_read))
+                self._num_read += len(chunk)
+                if self._num_read == self._num_written:
+                    self._file.truncate(0)
+                    self._num_read = self._num_written = 0
+                yield chunk
+            if self._is_over:
+                break
+            await self._news.wait()
+        if self._error:
+            raise self._error
+
+
+async def _send_all(send: Send, unread: Unread) -> None:
+    is_begun = False
+    async for chunk in unread.chunks():
+        if not is_begun:
+            await _begin(send)
+            is_begun = True
+        try:
+            async with asyncio.timeout(IDLE_S):
+                await send({"type": "http.response.body", "body": chunk, "more_body": True})
+        except TimeoutError:
+            raise ClientGone from None
+    if not is_begun:
+        await _begin(send)
+    await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+async def _begin(send: Send) -> None:
+    headers = [(b"content-type", b"application/jsonl")]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+
+
+async def _received(receive: Receive) -> AsyncIterator[bytes]:
+    more = True
+    while more:
+        try:
+            async with asyncio.timeout(IDLE_S):
+                message = await receive()
+        except TimeoutError:
+            raise Refusal(408, "too_slow", f"nothing came for {IDLE_S:g} s") from None
+        if message["type"] == "http.disconnect":
+            raise ClientGone
+        yield message.get("body", b"")
+        more = message.get("more_body", False)
 
 
 async def lines(stream: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
@@ -27,22 +146,6 @@ async def lines(stream: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
             raise InvalidEvent(f"a line is longer than {MAX_LINE} bytes")
     if rest:
         yield rest
-
-
-async def answers(
-    moderator: Moderator, champion: Champion, *, stream: AsyncIterator[bytes], call: Call, spool: Path
-) -> AsyncIterator[bytes]:
-    """One line per event, in order: the answer, or the error of that line.
-
-    Answers wait in a file until the whole request was read: a client that sends everything before it reads anything
-    (most do) would otherwise stop reading, and both sides would wait for ever.
-    """
-    with tempfile.TemporaryFile(dir=spool) as waiting:
-        async for batch in _batches(stream):
-            waiting.write(b"".join(await _decide(moderator, champion, batch=batch, call=call)))
-        waiting.seek(0)
-        while chunk := waiting.read(_CHUNK):
-            yield chunk
 
 
 async def _batches(stream: AsyncIterator[bytes]) -> AsyncIterator[list[tuple[int, bytes | InvalidEvent]]]:

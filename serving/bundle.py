@@ -106,6 +106,14 @@ def verify(path: Path, digest: str, *, verified: Verified | None = None) -> Bund
     return bundle
 
 
+def read(bundle: Bundle, name: str) -> bytes:
+    """The bytes of one file as they were sealed; raises BundleAltered where they are others."""
+    with open_file(bundle.path, name) as file:
+        content = file.read()
+    _check(bundle, name, {"sha256": hashlib.sha256(content).hexdigest(), "size": len(content)})
+    return content
+
+
 def open_verified(path: Path, digest: str, *, private: Path) -> Bundle:
     """A copy of exactly the bytes that were hashed, in a folder of this user, from which to load without a race."""
     target = private / digest

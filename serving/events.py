@@ -2,7 +2,6 @@
 
 import re
 import time
-import uuid
 from collections.abc import Sequence
 from functools import cache
 from typing import Annotated, Any, Literal
@@ -10,13 +9,14 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from feature_repo.tables import EVENT_TABLES, Column
+from serving.record import fresh_id
 
 MAX_TEXT = 200_000  # characters; a request body holds 1 MiB
 MAX_EVENTS = 512
 _TYPES: dict[str, type] = {"VARCHAR": str, "BIGINT": int, "INTEGER": int, "DOUBLE": float, "TINYINT": int}
 _MADE_HERE = {"arrived_us"}
 _OPTIONAL = {"event_id", "event_us", "num_tokens"}
-_AHEAD_US = 300_000_000
+_AHEAD_US = 300_000_000  # by which a caller's clock may be ahead; what lies ahead is taken as happening now
 _DEFAULTS = {"requests": {"kind": "prompt"}, "accounts": {"kind": "daily"}, "payments": {}}
 
 
@@ -110,8 +110,8 @@ def _max_length(name: str) -> int:
 
 
 def _complete(event: dict[str, Any], now_us: int) -> dict[str, Any]:
-    event["event_id"] = event["event_id"] or uuid.uuid4().hex
-    event["event_us"] = now_us if event["event_us"] is None else event["event_us"]
+    event["event_id"] = event["event_id"] or fresh_id()
+    event["event_us"] = now_us if event["event_us"] is None else min(event["event_us"], now_us)
     event["arrived_us"] = now_us
     if event.get("num_tokens", 0) is None:
         event["num_tokens"] = len(event["text"].split())

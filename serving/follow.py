@@ -1,6 +1,5 @@
 """Follows what is deployed and approved: loads a release beside the old one, proves it, and swaps one reference."""
 
-import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -49,8 +48,13 @@ class Follower:
 
     @property
     def is_ready(self) -> bool:
-        """Every detector that was ever deployed is served."""
-        return bool(self._serving) and set(self._serving) >= set(self._trouble)
+        """The ledger was read once, and at least one detector answers.
+
+        A detector without anything servable is that detector's trouble (its requests get 404, `mews_follow_failed` and
+        /v1/releases say so): every worker sees the same ledger, so to be unready for it would take all of them, with
+        the detectors that do answer, out of the load balancer at once.
+        """
+        return self._version is not None and bool(self._serving)
 
     def status(self) -> dict[str, Any]:
         """What is served for each detector, and why something newer is not."""
@@ -69,12 +73,6 @@ class Follower:
     def reopen(self, detector: str, *, release: str, policy_digest: str) -> Live:
         """Load a release of the past to replay a decision; it answers nobody."""
         return self._source.load(Deployment(detector, release, policy_digest))
-
-    async def run(self, every_s: float = 1.0) -> None:
-        """Poll until cancelled."""
-        while True:
-            await asyncio.to_thread(self.poll)
-            await asyncio.sleep(every_s)
 
     def poll(self) -> None:
         """Look once; cheap while nothing changed, with everything verified again each minute."""

@@ -5,7 +5,8 @@ import logging
 import re
 import time
 import traceback
-import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,13 @@ from typing import Any
 import msgspec
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serving.auth import PUBLIC, Key, KeyRing, RateLimit, scope_of
+from serving.auth import OWN_LOGIN, PUBLIC, Key, KeyRing, RateLimit, scope_of
 from serving.metrics import Metrics
+from serving.record import fresh_id
 
 log = logging.getLogger("mews.requests")
 STREAMED = frozenset({"/v1/bulk"})
-_ROUTES = PUBLIC | {"/v1/decisions", "/v1/moderations", "/v1/bulk", "/v1/releases"}
+_ROUTES = PUBLIC | {"/v1/decisions", "/v1/scores", "/v1/moderations", "/v1/bulk", "/v1/releases"}
 _MEDIA_TYPES = frozenset({"application/json", "application/jsonl", "application/x-ndjson"})
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9_.:-]{1,64}\Z")
 _HEADERS = [
@@ -26,7 +28,10 @@ _HEADERS = [
     (b"x-frame-options", b"DENY"),
     (b"referrer-policy", b"no-referrer"),
     (b"cache-control", b"no-store"),
-    (b"content-security-policy", b"default-src 'self'; style-src 'unsafe-inline'; frame-ancestors 'none'"),
+    (
+        b"content-security-policy",
+        b"default-src 'self'; style-src 'unsafe-inline'; img-src 'self' data:; frame-ancestors 'none'",
+    ),
 ]
 
 
@@ -46,6 +51,10 @@ class Limits:
 
     max_body: int = 1 << 20
     body_timeout_s: float = 15.0
+    max_under_way: int = (
+        512  # requests; what comes beyond is refused at once, so that those inside are answered in time
+    )
+    max_streams: int = 8
 
 
 def error_body(refusal: Refusal, request_id: str) -> bytes:
@@ -60,6 +69,7 @@ class Guard:
     def __init__(self, app: ASGIApp, *, keys: KeyRing, metrics: Metrics, limits: Limits) -> None:
         self._app, self._keys, self._metrics, self._limits = app, keys, metrics, limits
         self._rates = RateLimit()
+        self._num_under_way, self._num_streams = 0, 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Check, pass on, and note how it ended."""
@@ -72,8 +82,9 @@ class Guard:
         started = time.perf_counter()
         try:
             caller = self._admit(scope, headers)
-            receive = await self._bounded(scope, headers, receive=receive)
-            await self._app({**scope, "caller": caller, "mews.request_id": request_id}, receive, exchange.send)
+            with self._room(scope["path"]):
+                receive = await self._bounded(scope, headers, receive=receive)
+                await self._app({**scope, "caller": caller, "mews.request_id": request_id}, receive, exchange.send)
         except Refusal as refusal:
             await exchange.refuse(refusal)
         except ClientGone:
@@ -84,7 +95,7 @@ class Guard:
         self._note(scope, exchange, time.perf_counter() - started)
 
     def _admit(self, scope: Scope, headers: dict[bytes, bytes]) -> str:
-        if scope["path"] in PUBLIC:
+        if scope["path"] in PUBLIC or scope["path"].startswith(OWN_LOGIN):
             return "public"
         key = self._keys.find(headers.get(b"authorization", b"").removeprefix(b"Bearer "))
         if key is None:
@@ -100,6 +111,24 @@ class Guard:
             raise Refusal(
                 429, "rate_limited", f"more than {key.per_second:g} requests per second", _retry_after(wait_s)
             )
+
+    @contextmanager
+    def _room(self, path: str) -> Iterator[None]:
+        """Hold one of the places; a stream, which lasts, has a place of its own kind."""
+        is_stream = path in STREAMED
+        full = self._num_streams >= self._limits.max_streams if is_stream else self._is_full(path)
+        if full:
+            raise Refusal(429, "overloaded", "too many requests are under way", _retry_after(1))
+        self._num_streams += is_stream
+        self._num_under_way += not is_stream
+        try:
+            yield
+        finally:
+            self._num_streams -= is_stream
+            self._num_under_way -= not is_stream
+
+    def _is_full(self, path: str) -> bool:
+        return path not in PUBLIC and self._num_under_way >= self._limits.max_under_way
 
     async def _bounded(self, scope: Scope, headers: dict[bytes, bytes], *, receive: Receive) -> Receive:
         if scope["method"] in ("GET", "HEAD"):
@@ -138,7 +167,9 @@ class Guard:
         route = _route(scope["path"])
         self._metrics.responses.labels(route, exchange.status).inc()
         self._metrics.seconds.labels(route).observe(seconds)
-        if exchange.status >= 400:
+        if (
+            exchange.status >= 400 and exchange.error != "overloaded"
+        ):  # those are counted: lines would cost what is short
             line: dict[str, Any] = {"route": route, "status": exchange.status, "ms": round(seconds * 1000, 1)}
             log.warning("refused", extra={**line, "request_id": exchange.request_id, "error": exchange.error})
 
@@ -188,7 +219,7 @@ def _where(error: Exception) -> str:
 
 def _request_id(headers: dict[bytes, bytes]) -> str:
     given = headers.get(b"x-request-id", b"")
-    return given.decode() if _REQUEST_ID.match(given) else uuid.uuid4().hex
+    return given.decode() if _REQUEST_ID.match(given) else fresh_id()
 
 
 def _check_media(headers: dict[bytes, bytes]) -> None:

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
@@ -10,6 +11,7 @@ import numpy as np
 from feature_repo.online import FeatureRow, FeaturesUnavailable, OnlineFeatures
 from feature_repo.tables import EVENT_TABLES
 from feature_repo.windows import DAY
+from serving.cuts import Cut
 from serving.record import Features, PolicyRef
 from training.detector import DetectorSpec
 from training.policy import Policy
@@ -44,7 +46,7 @@ class Live:
     release: str
     policy: Policy
     policy_ref: PolicyRef
-    thresholds: dict[str, float | None]
+    cuts: Mapping[str, Cut]
     scorer: Scorer
     reader: OnlineFeatures | None
 
@@ -57,7 +59,7 @@ class Live:
         """The sealed spec of the release."""
         return self.scorer.spec
 
-    @property
+    @cached_property
     def inputs(self) -> list[str]:
         """The features that the scores depend on: what the spec reads and the event does not bring."""
         spec = self.spec
@@ -74,6 +76,15 @@ class Live:
             return [Assessment(at_us, nothing, None, f"features are unavailable ({error})") for _ in events]
         rows = [{**event, **known.values} for event, known in zip(events, features, strict=True)]
         return [Assessment(at_us, k, s) for k, s in zip(features, self.score(rows), strict=True)]
+
+    def thresholds(self, row: Event) -> dict[str, float | None]:
+        """The threshold of each label for an event with its features."""
+        return {label: cut.at(row) for label, cut in self.cuts.items()}
+
+    @property
+    def review_from(self) -> dict[str, float | None]:
+        """Where each label's band begins that people look at."""
+        return {label: cut.review_from for label, cut in self.cuts.items()}
 
     def score(self, rows: Sequence[Event]) -> list[dict[str, float]]:
         """Probabilities by label of rows that hold the event's columns and the features."""

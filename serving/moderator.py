@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from serving.backlog import Backlog
@@ -12,8 +12,11 @@ from serving.decide import Decision, decide, decide_degraded
 from serving.decision_log import DecisionLog
 from serving.live import Assessment, Event, Live
 from serving.metrics import Metrics
+from serving.privacy import as_known
 from serving.record import Record, encode, new_id
+from serving.strikes import Strikes
 from serving.vault import Vault
+from training.policy import Action
 
 TEXT = "text"  # the one column of the lake's tables that holds what a person wrote
 
@@ -28,6 +31,15 @@ class Call:
 
     request_id: str
     caller: str
+
+
+@dataclass(frozen=True)
+class Circumstances:
+    """What a decision depends on beside scores and policy."""
+
+    thresholds: Mapping[str, float | None]
+    strikes: int
+    actions_left: int | None
 
 
 @dataclass(frozen=True)
@@ -49,16 +61,19 @@ class Moderator:
         pushes: Backlog[tuple[str, Event]] | None,
         executor: Executor,
         metrics: Metrics,
+        budget: Budget,
     ) -> None:
         self.log, self.metrics = log, metrics
         self.champions: Mapping[str, Champion] = {}
         self._vault, self._pushes, self._executor = vault, pushes, executor
-        self._budget = Budget()
+        self._budget, self._strikes = budget, Strikes()
 
     def install(self, detector: str, live: Live | None) -> None:
         """Make a release the champion, or none; requests in flight end on the one that they began with."""
         others = {name: champion for name, champion in self.champions.items() if name != detector}
-        batched = live and {detector: Champion(live, MicroBatcher(live.assess, self._executor))}
+        batched = live and {
+            detector: Champion(live, MicroBatcher(live.assess, self._executor, is_pure=not live.inputs))
+        }
         self.champions = {**others, **(batched or {})}
 
     def champion(self, detector: str) -> Champion:
@@ -72,7 +87,8 @@ class Moderator:
     async def decide(self, champion: Champion, events: Sequence[Event], *, call: Call) -> list[Record]:
         """Decide events of the champion's table; on return the decisions are on disk."""
         live = champion.live
-        assessments = await champion.batcher(list(events))
+        events = self.known(live, events)
+        assessments = await champion.batcher(events)
         records = [self._record(live, e, a, call=call) for e, a in zip(events, assessments, strict=True)]
         await self.log.append([encode(record) for record in records])
         self._count(records)
@@ -81,10 +97,14 @@ class Moderator:
                 self._pushes.put((live.spec.events, event))
         return records
 
+    def known(self, live: Live, events: Sequence[Event]) -> list[Event]:
+        """The events with the ids that the policy wants hashed: so the features know their entities, too."""
+        return [as_known(event, live.policy.privacy, self._vault) for event in events]
+
     def _record(self, live: Live, event: Event, assessed: Assessment, *, call: Call) -> Record:
-        actions_left = self._budget.left(live.policy, assessed.at_us)
-        decision = verdict(live, assessed.scores, why_not=assessed.why_not, actions_left=actions_left)
-        self._budget.spend(live.policy, decision.action)
+        strikes = self._strikes.of(live.policy, event, assessed.at_us)
+        decision, now = self._decision(live, event, assessed, strikes=strikes)
+        self._strikes.add(live.policy, event, assessed.at_us, action=decision.action)
         text = event.get(TEXT)
         return Record(
             decision_id=new_id(),
@@ -97,16 +117,34 @@ class Moderator:
             role="champion",
             table=live.spec.events,
             event={name: value for name, value in event.items() if name != TEXT},
-            text=self._vault.seal(text) if self._vault and text is not None else None,
+            text=self._sealed(text, live) if text is not None else None,
             features=assessed.features,
             scores=assessed.scores,
-            thresholds=live.thresholds,
+            thresholds=dict(now.thresholds),
             labels=list(decision.labels),
             action=decision.action,
             reasons=list(decision.reasons),
             degraded=decision.is_degraded,
-            actions_left=actions_left,
+            actions_left=now.actions_left,
+            text_digest=self._vault.digest(text) if self._vault and text is not None else None,
+            strikes=strikes,
         )
+
+    def _decision(
+        self, live: Live, event: Event, assessed: Assessment, *, strikes: int
+    ) -> tuple[Decision, Circumstances]:
+        """Decide with what is left of the budget; another worker may have taken the last action meanwhile."""
+        thresholds = live.thresholds({**event, **assessed.features.values})
+        now = Circumstances(thresholds, strikes, self._budget.left(live.policy, assessed.at_us))
+        decision = verdict(live, assessed.scores, why_not=assessed.why_not, now=now)
+        if decision.action.severity > Action.LOG.severity:
+            now = replace(now, actions_left=self._budget.take(live.policy, assessed.at_us))
+            if now.actions_left is not None and now.actions_left <= 0:
+                decision = verdict(live, assessed.scores, why_not=assessed.why_not, now=now)
+        return decision, now
+
+    def _sealed(self, text: str, live: Live) -> str | None:
+        return self._vault.seal(text) if self._vault and live.policy.privacy.keeps_text else None
 
     def _count(self, records: list[Record]) -> None:
         for record in records:
@@ -115,11 +153,18 @@ class Moderator:
                 self.metrics.degraded.labels(record.detector).inc()
 
 
-def verdict(live: Live, scores: dict[str, float] | None, *, why_not: str, actions_left: int | None) -> Decision:
+def verdict(live: Live, scores: dict[str, float] | None, *, why_not: str, now: Circumstances) -> Decision:
     """The one decide, with the degraded answer where there is no score."""
     if scores is None:
         return decide_degraded(why_not, live.policy)
-    return decide(scores, live.thresholds, policy=live.policy, actions_left=actions_left)
+    return decide(
+        scores,
+        now.thresholds,
+        policy=live.policy,
+        review_from=live.review_from,
+        strikes=now.strikes,
+        actions_left=now.actions_left,
+    )
 
 
 def replay(live: Live, record: Record, vault: Vault | None) -> dict[str, Any]:
@@ -129,7 +174,8 @@ def replay(live: Live, record: Record, vault: Vault | None) -> dict[str, Any]:
         return {"is_possible": False, "why": "the text was not kept"}
     row = {**record.event, **({TEXT: text} if text is not None else {}), **record.features.values}
     scores = None if record.scores is None else live.score([row])[0]
-    decision = verdict(live, scores, why_not="it was not scored then either", actions_left=record.actions_left)
+    now = Circumstances(live.thresholds(row), record.strikes, record.actions_left)
+    decision = verdict(live, scores, why_not="it was not scored then either", now=now)
     return {
         "is_possible": True,
         "is_identical": scores == record.scores and decision.action == record.action,

@@ -8,16 +8,20 @@ from pathlib import Path
 
 from starlette.types import ASGIApp
 
+from serving.admin import PREFIX, build_admin
 from serving.api import Desk, build_app
 from serving.auth import KeyRing
 from serving.backlog import Backlog
+from serving.budget import Budget
 from serving.decision_log import DecisionLog
 from serving.follow import Follower
 from serving.guard import Guard, Limits
 from serving.known import Known
+from serving.ledger import Ledger
 from serving.live import Event
 from serving.metrics import Metrics
 from serving.moderator import Moderator
+from serving.past import Past
 from serving.source import LedgerSource
 from serving.vault import Vault
 
@@ -28,16 +32,33 @@ _log = logging.getLogger(__name__)
 class Parts:
     """The door, and behind it the moderator, its log, and the follower that gives it releases."""
 
-    def __init__(self, home: Path, *, keys: Path | None = None, stores: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        home: Path,
+        *,
+        keys: Path | None = None,
+        stores: Mapping[str, str] | None = None,
+        bentoml: ASGIApp | None = None,
+    ) -> None:
         self.metrics, self.keys = Metrics(), KeyRing(keys or home / "api_keys.json")
         known, vault = Known(home, stores or {}), Vault(home / "keys")
         self.log = DecisionLog(home / "decisions")
         self.pushes: Backlog[tuple[str, Event]] = Backlog("features", known.push)
         executor = ThreadPoolExecutor(1, thread_name_prefix="scorer")
-        moderator = Moderator(log=self.log, vault=vault, pushes=self.pushes, executor=executor, metrics=self.metrics)
+        self.budget = Budget(home / "budget")
+        moderator = Moderator(
+            log=self.log,
+            vault=vault,
+            pushes=self.pushes,
+            executor=executor,
+            metrics=self.metrics,
+            budget=self.budget,
+        )
         self.follower = Follower(LedgerSource(home, known.reader), moderator.install, metrics=self.metrics)
-        app = build_app()
-        app.state.desk = Desk(moderator, self.follower, vault, home / "cache")
+        app = build_app(bentoml)
+        app.state.desk = Desk(moderator, self.follower, vault, Past(home / "lake", vault), home / "cache")
+        self.admin = build_admin(home, Ledger(home / "ledger" / "ledger.jsonl"))
+        app.mount(PREFIX, self.admin)
         self.door: ASGIApp = Guard(app, keys=self.keys, metrics=self.metrics, limits=Limits())
         self._is_closing = threading.Event()
 
@@ -63,3 +84,4 @@ class Parts:
         self._is_closing.set()
         self.pushes.close()
         self.log.close()
+        self.budget.close()

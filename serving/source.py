@@ -10,6 +10,7 @@ from feature_repo.online import OnlineFeatures
 from serving import deployment
 from serving.approval import require_servable
 from serving.bundle import Verified, open_verified
+from serving.cuts import Cut
 from serving.deployment import Shelves
 from serving.follow import VERIFY_EVERY_S, Deployment
 from serving.ledger import Ledger
@@ -70,7 +71,7 @@ class LedgerSource:
             release=asked.release,
             policy=policy,
             policy_ref=PolicyRef(policy.name, policy.version, asked.policy_digest),
-            thresholds={label: one["threshold"] for label, one in found.items()},
+            cuts={label: Cut.of(one) for label, one in found.items()},
             scorer=scorer,
             reader=None,
         )

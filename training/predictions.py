@@ -51,6 +51,10 @@ class Predictions:
         """The rows that can say something about a label in the population."""
         return np.flatnonzero((self.verdicts[:, self.labels.index(label)] >= 0) & (self.weights > 0))
 
+    def slices_of(self, label: str) -> dict[str, NDArray[np.object_]]:
+        """The segments of the rows that can say something about a label."""
+        return {name: values[self.known(label)] for name, values in self.slices.items()}
+
     def sample(self, label: str, scores: Floats) -> Sample:
         """Scores beside known verdicts of one label."""
         rows, column = self.known(label), self.labels.index(label)

@@ -41,7 +41,7 @@ _NAIVE = """
         count(f.us) FILTER (WHERE f.us >= p.us - 3600000000), count(f.us) FILTER (WHERE f.us >= p.us - 86400000000),
         count(f.us), sum(f.num_tokens) FILTER (WHERE f.us >= p.us - 86400000000), sum(f.num_tokens),
         count(DISTINCT f.ip) FILTER (WHERE f.us >= p.us - 86400000000), count(DISTINCT f.ip), p.us - max(f.us)
-    FROM points AS p LEFT JOIN facts AS f ON p.entity = f.entity AND f.us < p.us AND f.us >= p.us - 604800000000
+    FROM {points} AS p LEFT JOIN {facts} AS f ON p.entity = f.entity AND f.us < p.us AND f.us >= p.us - 604800000000
     GROUP BY p.entity, p.us
 """
 
@@ -54,9 +54,9 @@ def main() -> None:
         few, many = _tables(connection, NUM_EVENTS // 10), _tables(connection, NUM_EVENTS)
         costs = interleave(
             {
-                "tenth": lambda: _run(connection, few, text.features(ACTIVITY)),
-                "ours": lambda: _run(connection, many, text.features(ACTIVITY)),
-                "naive": lambda: _run(connection, many, _NAIVE),
+                "tenth": lambda: _ours(connection, few),
+                "ours": lambda: _ours(connection, many),
+                "naive": lambda: _naive(connection, many),
             },
             repeats=1 if IS_SMALL else 3,
         )
@@ -75,7 +75,7 @@ def wrong_cells(connection: duckdb.DuckDBPyConnection) -> int:
     _use(connection, names)
     answers = connection.sql(text.features(ACTIVITY)).to_arrow_table().to_pylist()
     facts: dict[str, list[dict[str, object]]] = {}
-    for fact in connection.sql("SELECT * FROM facts").to_arrow_table().to_pylist():
+    for fact in connection.sql(f"SELECT * FROM {names[0]}").to_arrow_table().to_pylist():
         facts.setdefault(fact["entity"], []).append(fact)
     wrong = 0
     for row in answers:
@@ -131,13 +131,19 @@ def _tables(
 
 
 def _use(connection: duckdb.DuckDBPyConnection, names: tuple[str, str]) -> None:
-    for name, table in zip(("facts", "points"), names, strict=True):
-        connection.execute(f"CREATE OR REPLACE TEMP VIEW {name} AS SELECT * FROM {table}")
+    facts, points = names
+    connection.execute(f"CREATE OR REPLACE TEMP VIEW moments AS SELECT entity, us FROM {points}")
+    connection.execute(f"CREATE OR REPLACE TEMP VIEW points AS SELECT * FROM {points}")
+    connection.execute(f"CREATE OR REPLACE TEMP TABLE facts AS {text.near(ACTIVITY, f'SELECT * FROM {facts}')}")
 
 
-def _run(connection: duckdb.DuckDBPyConnection, names: tuple[str, str], query: str) -> None:
+def _ours(connection: duckdb.DuckDBPyConnection, names: tuple[str, str]) -> None:
     _use(connection, names)
-    connection.sql(query).to_arrow_table()
+    connection.sql(text.features(ACTIVITY)).to_arrow_table()
+
+
+def _naive(connection: duckdb.DuckDBPyConnection, names: tuple[str, str]) -> None:
+    connection.sql(_NAIVE.format(facts=names[0], points=names[1])).to_arrow_table()
 
 
 if __name__ == "__main__":

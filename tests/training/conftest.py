@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 
 from training.detector import DetectorSpec, Gate, Ratio
 from training.fit_config import FitConfig
@@ -46,6 +47,20 @@ def text_spec(**fit: object) -> DetectorSpec:
         text="text",
         fit=FitConfig.model_validate({"num_buckets": 1 << 12, "embedding_size": 8, **config}),
     )
+
+
+def tiny_encoder(folder: Path) -> str:
+    """A BERT of two small layers with random weights, stored as any pretrained encoder is."""
+    from transformers import BertConfig, BertModel, BertTokenizerFast
+
+    folder.mkdir(parents=True)
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *NOUNS, *SPAM, *"abcdefghijklmnopqrstuvwxyz"]
+    (folder / "vocab.txt").write_text("\n".join(words), encoding="utf-8")
+    BertTokenizerFast(vocab=str(folder / "vocab.txt")).save_pretrained(folder)
+    torch.manual_seed(3)
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
+    BertModel(BertConfig(vocab_size=len(words), **sizes)).save_pretrained(folder)
+    return str(folder)
 
 
 def _facts(num_rows: int) -> dict[str, list[object]]:

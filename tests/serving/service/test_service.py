@@ -1,10 +1,6 @@
 import json
-import os
-import socket
-import subprocess
-import sys
 import threading
-import time
+from collections import Counter
 from pathlib import Path
 
 import httpx
@@ -13,9 +9,11 @@ from starlette.testclient import TestClient
 
 from serving.auth import create_key
 from serving.bundle import Bundle
-from serving.decision_log import read_segment, sealed_segments
+from serving.decision_log import read_segment
 from serving.parts import Parts
+from serving.segments import sealed_segments
 from tests.serving.service.conftest import Team
+from tests.serving.service.served import served
 from tests.training.conftest import behaviour_spec
 
 SPAM = "parcel jackpot garden unclaimed recipe giveaway wallet"
@@ -148,6 +146,21 @@ def test_a_store_that_does_not_answer_is_said_and_the_policy_decides(
     assert "features are unavailable" in decision["reasons"][0]
 
 
+def test_a_detector_without_anything_servable_does_not_take_the_others_off_the_load_balancer(
+    client: TestClient, parts: Parts, team: Team, first: Bundle, runs: dict[str, Path]
+) -> None:
+    release, policy = team.seal(runs["payment_fraud"]), team.seal_policy(behaviour_spec())
+    team.sign(release, policy)
+    team.deploy(release, policy)
+    team.revoke(release)
+
+    parts.tick()
+
+    answer = client.post("/v1/decisions", json={"detector": "payment_fraud", "event": {"account_id": "a", "amount": 9}})
+    assert parts.follower.is_ready
+    assert (decide(client).status_code, answer.status_code) == (200, 404)
+
+
 def test_the_official_client_of_the_openai_api_works_unchanged(
     client: TestClient, parts: Parts, first: Bundle, key: str
 ) -> None:
@@ -209,36 +222,25 @@ def test_the_documentation_page_draws_itself_without_a_key(parts: Parts) -> None
 
 
 def test_bentoml_serves_an_empty_home_alive_and_not_ready(tmp_path: Path) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [
-        sys.executable,
-        "-m",
-        "bentoml",
-        "serve",
-        "serving.service:Mews",
-        "--port",
-        str(port),
-        "--timeout-graceful-shutdown",
-        "5",
-    ]
-    environment = {**os.environ, "MEWS_HOME": str(tmp_path), "PYTHONPATH": "."}
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    server = subprocess.Popen(command, env=environment, start_new_session=True, **quiet)
-    try:
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", transport=httpx.HTTPTransport(retries=8)) as caller:
-            deadline = time.monotonic() + 60
-            while (status := _status(caller, "/healthz")) != 200 and time.monotonic() < deadline:
-                time.sleep(0.2)
-            assert (status, _status(caller, "/readyz"), _status(caller, "/v1/releases")) == (200, 503, 401)
-    finally:
-        server.terminate()  # its master ends the workers, which lead sessions of their own
-        assert server.wait(30) == 0
+    with served(tmp_path, wait_for="/healthz") as server, httpx.Client(base_url=server.url) as caller:
+        answers = {path: caller.get(path).status_code for path in ("/readyz", "/v1/releases", "/docs")}
+
+    assert answers == {"/readyz": 503, "/v1/releases": 401, "/docs": 200}
 
 
-def _status(caller: httpx.Client, path: str) -> int:
-    try:
-        return caller.get(path).status_code
-    except httpx.TransportError:
-        return 0
+def test_two_workers_start_together_answer_and_count_actions_as_one(
+    team: Team, first: Bundle, key: str, runs: dict[str, Path]
+) -> None:
+    two = {"BENTOML_CONFIG_OPTIONS": "services.mews.workers=2"}
+    asked = {"detector": "content", "event": {"text": SPAM}}
+    with served(team.home, env=two) as server:
+        workers: Counter[str] = Counter()
+        for _ in range(40):  # each on a connection of its own, so that both workers get some
+            answer = httpx.post(f"{server.url}/v1/decisions", json=asked, headers={"authorization": f"Bearer {key}"})
+            workers[answer.json()["decisions"][0]["action"]] += 1
+
+    segments = sealed_segments(team.home / "decisions")
+    kept = [json.loads(record) for path in segments for record in read_segment(path)]
+    assert len(segments) == 2
+    assert workers == {"block": 40}
+    assert sorted(record["actions_left"] for record in kept) == list(range(9_961, 10_001))

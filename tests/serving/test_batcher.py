@@ -1,0 +1,73 @@
+import asyncio
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from serving.batcher import MicroBatcher, Overloaded
+
+
+def run(batcher: MicroBatcher[int, int], *requests: list[int]) -> list[object]:
+    async def ask() -> list[object]:
+        return await asyncio.gather(*(batcher(items) for items in requests), return_exceptions=True)
+
+    return asyncio.run(ask())
+
+
+def test_each_request_gets_its_own_results_in_order_whatever_was_joined() -> None:
+    with ThreadPoolExecutor(1) as executor:
+        batcher = MicroBatcher[int, int](lambda items: [item * 2 for item in items], executor, is_pure=True)
+        requests = [list(range(at, at + at % 5 + 1)) for at in range(200)]
+
+        rounds = [run(batcher, *requests) for _ in range(3)]  # the first in the thread, the later on the loop
+
+    assert rounds == [[[item * 2 for item in items] for items in requests]] * 3
+
+
+def test_quick_work_that_never_waits_runs_on_the_loop_and_other_work_does_not() -> None:
+    seen: list[str] = []
+
+    def work(items: list[int]) -> list[int]:
+        seen.append(threading.current_thread().name)
+        return items
+
+    with ThreadPoolExecutor(1, thread_name_prefix="scorer") as executor:
+        for is_pure in (True, False):
+            batcher = MicroBatcher[int, int](work, executor, is_pure=is_pure)
+            for _ in range(3):
+                run(batcher, [1])
+
+    assert seen == ["scorer_0", "MainThread", "MainThread", "scorer_0", "scorer_0", "scorer_0"]
+
+
+def test_too_much_waiting_and_waiting_too_long_are_refused_and_cost_no_work() -> None:
+    worked: list[int] = []
+
+    def slow(items: list[int]) -> list[int]:
+        worked.extend(items)
+        time.sleep(0.05)
+        return items
+
+    with ThreadPoolExecutor(1) as executor:
+        batcher = MicroBatcher[int, int](slow, executor, max_batch=1, max_waiting=3, max_wait_s=0.02)
+
+        answers = run(batcher, [1], [2], [3], [4])
+
+    assert [type(answer) for answer in answers] == [list, Overloaded, Overloaded, Overloaded]
+    assert worked == [1]
+
+
+def test_a_failing_call_fails_its_requests_and_the_next_one_works() -> None:
+    def pick(items: list[int]) -> list[int]:
+        if 0 in items:
+            raise ZeroDivisionError
+        return items
+
+    with ThreadPoolExecutor(1) as executor:
+        batcher = MicroBatcher[int, int](pick, executor, is_pure=True)
+        failed, worked = run(batcher, [0]), run(batcher, [1])
+
+    with pytest.raises(ZeroDivisionError):
+        raise failed[0]  # type: ignore[misc]
+    assert worked == [[1]]
