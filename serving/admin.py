@@ -71,12 +71,13 @@ class Home:
 
     def bundles(self) -> list[Bundle]:
         """Every sealed bundle, newest first."""
-        found = [*sealed_bundles(self.shelves.releases), *sealed_bundles(self.shelves.policies)]
+        roots = (self.shelves.releases, self.shelves.policies, self.shelves.hotfixes)
+        found = [bundle for root in roots for bundle in sealed_bundles(root)]
         return sorted(found, key=lambda b: (b.path / "manifest.json").stat().st_mtime_ns, reverse=True)
 
     def find(self, digest: str) -> Bundle:
         """The bundle of a digest."""
-        for root in (self.shelves.releases, self.shelves.policies):
+        for root in (self.shelves.releases, self.shelves.policies, self.shelves.hotfixes):
             if any(root.glob(f"*/{digest}")):
                 return find(root, digest)
         raise HTTPException(404, "no bundle has this digest")

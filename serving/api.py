@@ -34,7 +34,7 @@ class Followed(Protocol):
     """What the service knows of the releases that it should serve."""
 
     def status(self) -> dict[str, Any]: ...  # noqa: D102
-    def reopen(self, detector: str, *, release: str, policy_digest: str) -> Live: ...  # noqa: D102
+    def reopen(self, detector: str, *, release: str, policy_digest: str, hotfix: str = "") -> Live: ...  # noqa: D102
 
 
 @dataclass(frozen=True)
@@ -194,7 +194,10 @@ def _find(desk: Desk, decision_id: str) -> bytes | None:
 
 def _replay(desk: Desk, found: bytes) -> dict[str, Any]:
     record = decode(found)
-    live = desk.follower.reopen(record.detector, release=record.release, policy_digest=record.policy.digest)
+    policy = record.policy
+    live = desk.follower.reopen(
+        record.detector, release=record.release, policy_digest=policy.digest, hotfix=policy.hotfix
+    )
     return replay(live, record, desk.vault)
 
 

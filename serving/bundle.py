@@ -26,7 +26,7 @@ from serving.canonical import canonical
 from serving.durable import sync_folder
 from serving.sealed_files import BundleAltered, FileFact, Inode, check_name, copy_file, open_file, read_file, walk
 
-Kind = Literal["release", "policy"]
+Kind = Literal["release", "policy", "hotfix"]
 MANIFEST = "manifest.json"
 _NAME = re.compile(r"[a-z][a-z0-9_]{1,40}")
 _DIGEST = re.compile(r"[0-9a-f]{64}")

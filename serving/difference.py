@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from serving.bundle import Bundle, read
+from serving.cuts import Move
 from serving.deployment import Shelves, detectors, servable
 from serving.ledger import Ledger
 from serving.people import People
@@ -16,6 +17,8 @@ _NOT_SHOWN = ("num_rows", "observed", "bound", "recall_bound")  # what a proof s
 
 def difference(bundle: Bundle, served: Bundle | None) -> list[str]:
     """One sentence per value that differs; the evaluation card says what that means for quality."""
+    if bundle.kind == "hotfix":
+        return [Move.model_validate(move).in_words() for move in _content(bundle)["moves"]]
     if served is None:
         return ["nothing of this name is served now"]
     before, after = (dict(_flat(_content(one))) for one in (served, bundle))
@@ -29,6 +32,8 @@ def difference(bundle: Bundle, served: Bundle | None) -> list[str]:
 
 def in_place_of(ledger: Ledger, people: People, shelves: Shelves, bundle: Bundle) -> Bundle | None:
     """What is served now where a bundle would be; None where nothing is."""
+    if bundle.kind == "hotfix":
+        return None  # it says itself what it changes
     names = {bundle.name} if bundle.kind == "release" else set(detectors(ledger))
     for now in (servable(ledger, people, shelves, name) for name in sorted(names)):
         if now and bundle.kind == "release":

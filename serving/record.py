@@ -31,6 +31,7 @@ class PolicyRef(msgspec.Struct, frozen=True):
     name: str
     version: int
     digest: str
+    hotfix: str = ""  # the digest of what changed a threshold under it, if anything did
 
 
 class Features(msgspec.Struct, frozen=True):

@@ -18,7 +18,7 @@ from training.vectors import GRAPH
 from training.weights import load_network
 
 OPSET = 18
-# Between the probabilities of torch and of the bundle: a long text's sums round apart, and its logits by more than that.
+# Between the probabilities of torch and of the bundle; a long text's sums round apart, and its logits by more.
 MAX_DIFFERENCE = 1e-5
 
 
