@@ -204,7 +204,14 @@ VIEWS = {
             ("payments",),
             (
                 _count("num_merchant_payments", "1d 7d 30d", "payments at the merchant"),
-                _mean("mean_merchant_amount", "7d 30d", "their mean amount", of="amount_micros", scale=MICRO),
+                _mean(
+                    "mean_merchant_amount",
+                    "7d 30d",
+                    "their mean amount",
+                    of="amount_micros",
+                    unit="currency",
+                    scale=MICRO,
+                ),
             ),
             "how busy a merchant is",
         ),
