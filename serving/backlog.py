@@ -14,7 +14,7 @@ class Backlog(Generic[Item]):
     """Hands items in batches to `work` in the background; what does not fit is dropped and counted."""
 
     def __init__(
-        self, name: str, work: Callable[[list[Item]], None], *, max_waiting: int = 10_000, max_batch: int = 256
+        self, name: str, work: Callable[[list[Item]], None], *, max_waiting: int = 2_000, max_batch: int = 256
     ) -> None:
         self.name, self.num_dropped, self.num_failed = name, 0, 0
         self._work, self._max_batch = work, max_batch

@@ -17,6 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from serving.auth import OWN_LOGIN, PUBLIC, Key, KeyRing, RateLimit, scope_of
 from serving.metrics import Metrics
 from serving.record import fresh_id
+from serving.room import Room
 
 log = logging.getLogger("mews.requests")
 STREAMED = frozenset({"/v1/bulk"})
@@ -69,7 +70,10 @@ class Guard:
     def __init__(self, app: ASGIApp, *, keys: KeyRing, metrics: Metrics, limits: Limits) -> None:
         self._app, self._keys, self._metrics, self._limits = app, keys, metrics, limits
         self._rates = RateLimit()
-        self._num_under_way, self._num_streams = 0, 0
+        self._room, self._streams = (
+            Room(),
+            Room(limit=limits.max_streams, in_time_s=float("inf"), most=limits.max_streams),
+        )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Check, pass on, and note how it ended."""
@@ -82,7 +86,7 @@ class Guard:
         started = time.perf_counter()
         try:
             caller = self._admit(scope, headers)
-            with self._room(scope["path"]):
+            with self._place(scope["path"]):
                 receive = await self._bounded(scope, headers, receive=receive)
                 await self._app({**scope, "caller": caller, "mews.request_id": request_id}, receive, exchange.send)
         except Refusal as refusal:
@@ -113,22 +117,18 @@ class Guard:
             )
 
     @contextmanager
-    def _room(self, path: str) -> Iterator[None]:
-        """Hold one of the places; a stream, which lasts, has a place of its own kind."""
-        is_stream = path in STREAMED
-        full = self._num_streams >= self._limits.max_streams if is_stream else self._is_full(path)
-        if full:
+    def _place(self, path: str) -> Iterator[None]:
+        """Hold one of the places; a stream, which lasts, has a place of its own kind, and a probe needs none."""
+        if path in PUBLIC:
+            yield
+            return
+        room = self._streams if path in STREAMED else self._room
+        if (entered := room.enter()) is None:
             raise Refusal(429, "overloaded", "too many requests are under way", _retry_after(1))
-        self._num_streams += is_stream
-        self._num_under_way += not is_stream
         try:
             yield
         finally:
-            self._num_streams -= is_stream
-            self._num_under_way -= not is_stream
-
-    def _is_full(self, path: str) -> bool:
-        return path not in PUBLIC and self._num_under_way >= self._limits.max_under_way
+            room.leave(entered)
 
     async def _bounded(self, scope: Scope, headers: dict[bytes, bytes], *, receive: Receive) -> Receive:
         if scope["method"] in ("GET", "HEAD"):

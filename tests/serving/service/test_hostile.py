@@ -70,6 +70,7 @@ def test_three_hundred_hostile_inputs_break_nothing_and_leave_no_text_in_the_log
         f"{server.url}/v1/decisions",
         json={"detector": "content", "event": {"text": SPAM}},
         headers={"authorization": f"Bearer {key}"},
+        timeout=60,
     )
     assert len(inputs) >= 300
     assert {name: status for name, status in statuses.items() if status >= 500} == {}
@@ -88,7 +89,9 @@ def test_slow_bodies_do_not_keep_others_waiting(server: Served, key: str) -> Non
         writers = [(await asyncio.open_connection("127.0.0.1", server.port))[1] for _ in range(100)]
         for writer in writers:
             writer.write(request)
-        async with httpx.AsyncClient(base_url=server.url, headers={"authorization": f"Bearer {key}"}) as caller:
+        async with httpx.AsyncClient(
+            base_url=server.url, headers={"authorization": f"Bearer {key}"}, timeout=60
+        ) as caller:
             answer = await caller.post("/v1/decisions", json={"detector": "content", "event": {"text": BENIGN}})
         for writer in writers:
             writer.transport.abort()
