@@ -14,6 +14,7 @@ from orchestration.settings import Settings
 from serving import approval, deployment
 from serving.bundle import Bundle
 from serving.deployment import Deployment, Shelves
+from serving.difference import difference, in_place_of
 from serving.evidence import Pack, write_evidence
 from serving.key_agent import AgentSigner
 from serving.keys import create_key, is_encrypted, load_key
@@ -57,8 +58,9 @@ class Approvals:
         return Shelves(self.settings.releases, self.settings.policies)
 
     def bundles(self) -> list[Bundle]:
-        """Every sealed bundle: releases, then policies, each oldest first."""
-        return [*sealed_bundles(self.settings.releases), *sealed_bundles(self.settings.policies)]
+        """Every sealed bundle: releases, policies, hotfixes, each oldest first."""
+        roots = (self.settings.releases, self.settings.policies, self.shelves.hotfixes)
+        return [bundle for root in roots for bundle in sealed_bundles(root)]
 
     def newest_release(self, detector: str) -> Bundle:
         """The release that was sealed last."""
@@ -69,9 +71,9 @@ class Approvals:
         return _newest(sealed_bundles(self.settings.policies, policy), f"policy {policy}")
 
     def find(self, prefix: str) -> Bundle:
-        """The one release or policy whose digest starts so."""
-        is_policy = any(self.settings.policies.glob(f"*/{prefix}*"))
-        return find(self.settings.policies if is_policy else self.settings.releases, prefix)
+        """The one release, policy or hotfix whose digest starts so."""
+        roots = (self.settings.policies, self.shelves.hotfixes)
+        return find(next((r for r in roots if any(r.glob(f"*/{prefix}*"))), self.settings.releases), prefix)
 
     def status(self, bundle: Bundle) -> Approval:
         """Where a bundle stands now."""
@@ -121,13 +123,17 @@ class Approvals:
         past = deployment.deployments(self.ledger, release.name)
         return (release.digest, policy.digest) in {(d.release, d.policy) for d in past}
 
-    def deploy(self, release: Bundle, policy: Bundle) -> Deployment:
-        """Ask for a signed release to be served under a signed policy."""
-        return deployment.deploy(self.ledger, self.people, release, policy, by=who())
+    def deploy(self, release: Bundle, policy: Bundle, *, hotfix: Bundle | None = None) -> Deployment:
+        """Ask for a signed release to be served under a signed policy, perhaps with a signed change."""
+        return deployment.deploy(self.ledger, self.people, release, policy, by=who(), hotfix=hotfix)
 
     def rollback(self, detector: str) -> Deployment:
         """Go back to what was served before and may still be served."""
         return deployment.rollback(self.ledger, self.people, self.shelves, detector, by=who())
+
+    def difference(self, bundle: Bundle) -> list[str]:
+        """What approving a bundle would change, in sentences."""
+        return difference(bundle, in_place_of(self.ledger, self.people, self.shelves, bundle))
 
     def evidence(self, detector: str, prefix: str, target: Path | None) -> Pack:
         """Write what answers for a release, with the policy that it was last deployed under, else the newest."""

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from orchestration import cli_ledger, cli_releases
+from orchestration import cli_data, cli_ledger, cli_releases
 
 app = typer.Typer(
     name="mews",
@@ -19,6 +19,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 cli_releases.add_to(app)
+cli_data.add_to(app)
 cli_ledger.add_to(app)
 
 
@@ -43,13 +44,14 @@ def demo(
     seed: Annotated[int, typer.Option(help="Seed of the world.")] = 7,
     profile: PROFILE = "embedded",
     num_accounts: Annotated[int, typer.Option("--accounts", help="Honest accounts of the world.")] = 4_000,
+    retrained: Annotated[str, typer.Option(help="The detector for which one day's labels are enough.")] = "content",
 ) -> None:
     """From raw events to approved, answering detectors, in one go, in a simulated service whose truth is known."""
     from orchestration.demo import run_demo
     from orchestration.story import HomeInUse, StageFailed
 
     try:
-        run_demo(seed=seed, profile=profile, num_accounts=num_accounts)
+        run_demo(seed=seed, profile=profile, num_accounts=num_accounts, retrained=retrained)
     except (HomeInUse, StageFailed) as error:
         typer.secho(str(error), fg="red", err=True)
         raise typer.Exit(1) from None

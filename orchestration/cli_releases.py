@@ -20,7 +20,7 @@ YES = Annotated[bool, typer.Option("--yes", help="Do not show the card and ask."
 
 def add_to(app: typer.Typer) -> None:
     """Register the commands."""
-    for command in (releases, sign, reject, revoke, deploy, rollback, status, evidence):
+    for command in (releases, sign, reject, revoke, deploy, hotfix, deploy_hotfix, recheck, rollback, status, evidence):
         app.command()(command)
 
 
@@ -45,12 +45,15 @@ def sign(digest: DIGEST, person: PERSON, key: KEY = None, yes: YES = False) -> N
     from rich.console import Console
     from rich.markdown import Markdown
 
+    from serving.bundle import read
+
     desk = approvals()
     bundle = desk.find(digest)
-    card = bundle.path / "card.md"
     if not yes:
-        if card.exists():
-            Console().print(Markdown(card.read_text(encoding="utf-8")))
+        if "card.md" in bundle.files:
+            Console().print(Markdown(read(bundle, "card.md").decode()))
+        for sentence in desk.difference(bundle):
+            typer.echo(f"changes what is served: {sentence}")
         typer.confirm(
             f"I, {person}, read this and approve {bundle.kind} {bundle.name} {bundle.digest[:12]}", abort=True
         )
@@ -82,6 +85,43 @@ def deploy(detector: DETECTOR) -> None:
     result = run_detector(Settings.from_environment(), detector, stages=["deployment"])
     typer.echo(result.line)
     raise typer.Exit(0 if result.is_success else 1)
+
+
+def hotfix(
+    detector: DETECTOR,
+    change: Annotated[Path, typer.Option(help="YAML: moves, a list of {label, threshold, where}.", exists=True)],
+    *,
+    reason: REASON,
+    most: Annotated[int, typer.Option(help="Actions that it may do in a day.")] = 100,
+    days: Annotated[int, typer.Option(help="Days of logged decisions that it is tried on.")] = 7,
+) -> None:
+    """Seal a rule or threshold change of what is served now, after trying it on logged decisions."""
+    from orchestration.hotfixes import seal
+    from serving.cuts import Moves
+    from training.contract_file import read_contract
+
+    moves = read_contract(change, Moves).moves
+    bundle, found = seal(approvals(), detector, moves, reason=reason, most=most, days=days)
+    typer.echo(f"on {found.num_decisions:,} logged decisions {found.num_harder} end harder, {found.num_milder} milder")
+    typer.echo(f"next: mews sign {bundle.digest[:12]} --as NAME, then mews deploy-hotfix {bundle.digest[:12]}")
+
+
+def deploy_hotfix(digest: DIGEST) -> None:
+    """Serve what is served now with a signed hotfix; it ends by itself after a day unless a second person signs."""
+    from orchestration.hotfixes import deploy
+
+    done = deploy(approvals(), digest)
+    typer.echo(f"{done.detector} is served with hotfix {done.hotfix[:12]}; the service follows within seconds")
+
+
+def recheck(detector: DETECTOR) -> None:
+    """Hold what is served to its promises, on live events that people reviewed; exits with 1 where one is broken."""
+    from orchestration.promises import recheck as hold
+
+    found = hold(approvals(), detector)
+    for one in found:
+        typer.echo(one.in_words())
+    raise typer.Exit(1 if any(one.is_broken for one in found) else 0)
 
 
 def rollback(detector: DETECTOR) -> None:

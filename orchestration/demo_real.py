@@ -4,7 +4,6 @@ import json
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -21,6 +20,8 @@ from orchestration.scoring import score_file
 from orchestration.settings import Settings
 from orchestration.stages import shelf
 from orchestration.story import MARK, SIGNERS, Story, approve, require, start_anew
+from training import predictions
+from training.metrics import Estimate, Sample, draw_replicates, estimate, replicate
 
 MAPPINGS = Path(__file__).parent / "mappings"
 
@@ -31,6 +32,15 @@ class Chapter:
 
     data: str
     detector: str
+
+
+@dataclass(frozen=True)
+class LabelPrecision:
+    """How well one label of the content detector ranks the texts for which it is known."""
+
+    num_known: int
+    num_violating: int
+    average_precision: Estimate | None
 
 
 CHAPTERS = (Chapter("content_mix", "content"), Chapter("card_fraud_sim", "payment_fraud"))
@@ -54,7 +64,7 @@ def run_demo_real(data: Path) -> None:
         _release(settings, story, chapter, desk=desk)
     with story.stage("the deployed release scores the handbook's test week, as it was known at each payment"):
         week = _score_week(settings)
-    _close(settings, story, week)
+    _close(settings, story, _label_precision(settings), week=week)
 
 
 def _bring_in(settings: Settings, story: Story, chapter: Chapter, *, data: Path) -> None:
@@ -101,32 +111,47 @@ def _score_week(settings: Settings) -> Judgement:
     return judge(payments, np.array(pq.read_table(answered, columns=["p_fraud"])["p_fraud"]))
 
 
-def _close(settings: Settings, story: Story, week: Judgement) -> None:
+def _label_precision(settings: Settings) -> dict[str, LabelPrecision]:
+    """Per label, on all rows of the publishers' test splits; none of them was trained on."""
     run_dir = shelf.latest(settings.runs / "content")
-    labels = json.loads((run_dir / "evaluation.json").read_text(encoding="utf-8"))["labels"]
+    stored = predictions.read(run_dir, read_detectors(settings.defs)["content"].spec)
+    rows = np.isin(stored.splits, ("calibration", "test"))
+    draws = draw_replicates(int(stored.entities.max()) + 1)
+    found = {}
+    for at, label in enumerate(stored.labels):
+        known = np.flatnonzero(rows & (stored.verdicts[:, at] >= 0))
+        is_violation = stored.verdicts[known, at] == 1
+        scores = 1 / (1 + np.exp(-stored.logits[known, at]))
+        sample = Sample(scores, is_violation, np.ones(len(known)), stored.entities[known])
+        precision = estimate(replicate(sample, draws)["average_precision"])
+        found[label] = LabelPrecision(len(known), int(is_violation.sum()), precision)
+    return found
+
+
+def _close(settings: Settings, story: Story, labels: dict[str, LabelPrecision], *, week: Judgement) -> None:
     story.console.print(_content_table(labels), _week_table(week))
     seconds, target = round(sum(story.seconds.values()), 1), settings.home / MARK
     figures = {
         "seconds": seconds,
         "stages": story.seconds,
-        "content": {label: one["average_precision"] for label, one in labels.items()},
+        "content": {name: one.average_precision and one.average_precision.model_dump() for name, one in labels.items()},
         "handbook_week": week.to_dict(),
         "published": PUBLISHED,
     }
     target.write_text(json.dumps(figures, indent=1), encoding="utf-8")
+    cards = [shelf.latest(settings.runs / chapter.detector) / "card.html" for chapter in CHAPTERS]
     story.say(
-        f"{seconds:.0f} s in all; figures in {target}. Next: read {run_dir / 'card.html'}, or "
+        f"{seconds:.0f} s in all; figures in {target}. Next: read {' and '.join(map(str, cards))}, or "
         f"`MEWS_HOME={settings.home} mews up` and look at the runs in Dagster and the candidates in MLflow."
     )
 
 
-def _content_table(labels: dict[str, Any]) -> Table:
+def _content_table(labels: dict[str, LabelPrecision]) -> Table:
     table = Table("label", title="content_mix: average precision (AP) on the publishers' test splits")
     for column in ("known", "violating", "AP", "95 % interval"):
         table.add_column(column, justify="right", no_wrap=True)
     for label, one in labels.items():
-        found = one["average_precision"]
-        table.add_row(label, f"{one['num_rows']:,}", f"{one['num_positives']:,}", *_interval(found))
+        table.add_row(label, f"{one.num_known:,}", f"{one.num_violating:,}", *_interval(one.average_precision))
     return table
 
 
@@ -139,9 +164,9 @@ def _week_table(week: Judgement) -> Table:
         table.add_row(f"published: {name}", *(f"{figure:.3f}" for figure in figures))
     ours = (week.auc, week.average_precision)
     table.add_row("payment_fraud, as released", *(f"{one.value:.3f}" for one in ours), f"{week.card_precision:.3f}")
-    table.add_row("  95 % interval", *(_interval(one.model_dump())[1] for one in ours), "", style="dim")
+    table.add_row("  95 % interval", *(_interval(one)[1] for one in ours), "", style="dim")
     return table
 
 
-def _interval(found: dict[str, float] | None) -> tuple[str, str]:
-    return ("-", "") if found is None else (f"{found['value']:.3f}", f"{found['low']:.3f} to {found['high']:.3f}")
+def _interval(found: Estimate | None) -> tuple[str, str]:
+    return ("-", "") if found is None else (f"{found.value:.3f}", f"{found.low:.3f} to {found.high:.3f}")

@@ -2,8 +2,7 @@
 
 from orchestration.approvals import Approvals
 from orchestration.standing import standing_text
-from serving.bundle import Bundle
-from serving.sealed_files import open_file
+from serving.bundle import Bundle, read
 from training.registry_mirror import Story, mirror
 
 
@@ -45,6 +44,5 @@ def _story(desk: Approvals, bundle: Bundle, *, is_served: bool) -> Story:
         "waits_for": ", ".join(approval.waiting_for),
         "served": str(is_served).lower(),
     }
-    with open_file(bundle.path, "card.md") as file:
-        card = file.read().decode()
+    card = read(bundle, "card.md").decode()
     return Story(version=str(bundle.facts["model_version"]), tags=tags, text=standing_text(bundle, approval), card=card)

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from serving.bundle import Bundle
-from serving.evidence import moment
+from serving.pages import moment
 from serving.standing import Approval
 
 
@@ -14,6 +14,7 @@ def standing_text(bundle: Bundle, approval: Approval) -> str:
     lines = [f"**{approval.state}**: {approval.reason}", f"digest `{bundle.digest}`", f"signed by {signed}"]
     if approval.waiting_for:
         lines.append(f"waits for {' and '.join(approval.waiting_for)}: `mews sign {bundle.digest[:12]} --as NAME`")
+    lines += [f"**no longer holds**: {reason}" for reason in approval.broken]
     if approval.expires_us:
         lines.append(f"counts until {moment(approval.expires_us)}")
     return "\n\n".join(lines)

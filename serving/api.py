@@ -30,11 +30,17 @@ _DOCS = Path(__file__).with_name("docs.html")
 _DOCS_SCRIPT = Path(__file__).with_name("docs.js")
 
 
+class Tried(Protocol):
+    """What the service knows of who challenges its champions."""
+
+    def status(self) -> list[dict[str, Any]]: ...  # noqa: D102
+
+
 class Followed(Protocol):
     """What the service knows of the releases that it should serve."""
 
     def status(self) -> dict[str, Any]: ...  # noqa: D102
-    def reopen(self, detector: str, *, release: str, policy_digest: str) -> Live: ...  # noqa: D102
+    def reopen(self, detector: str, *, release: str, policy_digest: str, hotfix: str = "") -> Live: ...  # noqa: D102
 
 
 @dataclass(frozen=True)
@@ -43,6 +49,7 @@ class Desk:
 
     moderator: Moderator
     follower: Followed
+    trials: Tried
     vault: Vault | None
     past: Past
     spool: Path
@@ -75,7 +82,8 @@ async def scores(request: Request) -> Response:
     desk = _desk(request)
     detector, raw = parse_body(await request.body())
     champion = desk.moderator.champion(detector)
-    assessed = await champion.batcher(parse_events(champion.live.spec.events, raw))
+    events = desk.moderator.known(champion.live, parse_events(champion.live.spec.events, raw))
+    assessed = await champion.batcher(events)
     return _json({"detector": detector, "release": champion.live.release, "scores": [a.scores for a in assessed]})
 
 
@@ -104,7 +112,8 @@ async def decision(request: Request) -> Response:
 
 async def releases(request: Request) -> Response:
     """Which release and policy answers for each detector, and what could not be loaded."""
-    return _json(_desk(request).follower.status())
+    desk = _desk(request)
+    return _json({**desk.follower.status(), "challengers": desk.trials.status()})
 
 
 async def metrics(request: Request) -> Response:
@@ -147,7 +156,8 @@ ROUTES = [
 ]
 
 
-BENTOML = ("/healthz", "/livez", "/readyz")
+TABLES = "/v1/tables"
+BENTOML = ("/healthz", "/livez", "/readyz", "/docs.json", TABLES)
 
 
 def build_app(bentoml: ASGIApp | None) -> Starlette:
@@ -180,7 +190,8 @@ def _refusal(error: Exception) -> Refusal:
     if isinstance(error, Refusal):
         return error
     if isinstance(error, HTTPException):
-        return Refusal(error.status_code, "http_error", error.detail)
+        headers = tuple((name.lower().encode(), value.encode()) for name, value in (error.headers or {}).items())
+        return Refusal(error.status_code, "http_error", error.detail, headers)
     status, kind = _REFUSALS[type(error)]
     return Refusal(status, kind, str(error))
 
@@ -193,7 +204,10 @@ def _find(desk: Desk, decision_id: str) -> bytes | None:
 
 def _replay(desk: Desk, found: bytes) -> dict[str, Any]:
     record = decode(found)
-    live = desk.follower.reopen(record.detector, release=record.release, policy_digest=record.policy.digest)
+    policy = record.policy
+    live = desk.follower.reopen(
+        record.detector, release=record.release, policy_digest=policy.digest, hotfix=policy.hotfix
+    )
     return replay(live, record, desk.vault)
 
 

@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 from securesystemslib.signer import Signer
 
-from serving.bundle import Bundle, Verified, verify
+from serving.bundle import Bundle, Kind, Verified, verify
 from serving.keys import text_of
 from serving.ledger import Ledger, Page
 from serving.people import Authority, People, Person, authority, fold
@@ -38,9 +38,15 @@ def status(ledger: Ledger, people: People, bundle: Bundle, *, now_us: int | None
 
 
 def require_servable(
-    ledger: Ledger, people: People, path: Path, *, verified: Verified | None = None, now_us: int | None = None
+    ledger: Ledger,
+    people: People,
+    path: Path,
+    *,
+    kind: Kind | None = None,
+    verified: Verified | None = None,
+    now_us: int | None = None,
 ) -> Bundle:
-    """The bundle in a folder named by its digest, proven unaltered and approved.
+    """The bundle in a folder named by its digest, proven unaltered, of a kind, and approved.
 
     Raises BundleAltered, NotApproved or LedgerAltered; a refusal is recorded.
     """
@@ -49,6 +55,9 @@ def require_servable(
     except BundleAltered as refusal:
         record_refusal(ledger, path.parent.name, path.name, str(refusal))
         raise
+    if kind is not None and (bundle.kind, bundle.name) != (kind, path.parent.name):
+        record_refusal(ledger, bundle.subject, bundle.digest, f"is no {kind}/{path.parent.name}")
+        raise NotApproved(f"{bundle.subject} {bundle.digest[:12]} is no {kind} of {path.parent.name}")
     approval = status(ledger, people, bundle, now_us=now_us)
     if approval.state != "approved":
         record_refusal(ledger, bundle.subject, bundle.digest, f"{approval.state}: {approval.reason}")
@@ -172,13 +181,17 @@ class _Desk:
             self.refuse(f"{person.name} as {statement.role}: {why}")
 
     def _why_not(self, statement: Statement, person: Person) -> str:
-        if fold(person.name) in involved(self.bundle):
+        if self.bundle.kind != "hotfix" and fold(person.name) in involved(self.bundle):
             return "started the run or is named in its lineage, and cannot approve it"
         if statement.role not in person.roles:
             return f"has the roles {person.roles}"
         if self.approval.state in ("rejected", "revoked"):
             return self.approval.reason
-        if self.approval.state == "waiting" and statement.role not in self.approval.waiting_for:
+        if (
+            self.approval.waiting_for
+            and self.approval.state != "expired"
+            and statement.role not in self.approval.waiting_for
+        ):
             return f"the signature is not waited for; {self.approval.reason}"
         return ""
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from serving.record import Record, decode
 from serving.segments import Segment, begun_us, frames, is_asked_to_seal, recover
 
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -126,3 +127,11 @@ def read_segment(path: Path, *, containing: bytes = b"") -> Iterator[bytes]:
         data = sealed.read_bytes() if sealed.exists() else b""
     if containing in data:
         yield from (payload for _, payload in frames(data) if containing in payload)
+
+
+def logged(folder: Path, *, since_us: int) -> Iterator[Record]:
+    """Every decision from a moment on that is still in a folder's segments, oldest segment first."""
+    for path in sorted(folder.glob("*-*.*")):
+        for payload in read_segment(path):
+            if (record := decode(payload)).at_us >= since_us:
+                yield record

@@ -4,23 +4,19 @@ It holds the sealed files but the weights (which their digest names), the whole 
 and a program that checks all of it without Mews and without a network.
 """
 
-import base64
 import json
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
-from markdown_it import MarkdownIt
-
 from serving import evidence_check
 from serving.approval import status
-from serving.bundle import MANIFEST, Bundle, verify
+from serving.bundle import MANIFEST, Bundle, read, verify
 from serving.canonical import canonical
 from serving.ledger import Entry, Ledger
+from serving.pages import card_html, render
 from serving.people import People
 from serving.release import read_policy, read_spec
 from serving.sealed_files import open_file
@@ -63,25 +59,8 @@ def write_evidence(ledger: Ledger, people: People, release: Bundle, policy: Bund
     shutil.copyfile(evidence_check.__file__, target / "check.py")
     held = tuple(evidence_check.check(target))
     facts = _facts(bundles, stands, entries) | {"head": head, "claims": held}
-    (target / "index.html").write_text(_page(facts), encoding="utf-8")
+    (target / "index.html").write_text(render("evidence.html.j2", facts), encoding="utf-8")
     return Pack(target, head.hash, held)
-
-
-def card_html(bundle: Bundle) -> str:
-    """The sealed evaluation card as HTML, its plots inside; markup within its text stays text."""
-    if "card.md" not in bundle.files:
-        return ""
-    with open_file(bundle.path, "card.md") as file:
-        text = file.read().decode()
-    for name in (name for name in bundle.files if name.endswith(".png")):
-        with open_file(bundle.path, name) as file:
-            text = text.replace(f"({name})", f"(data:image/png;base64,{base64.b64encode(file.read()).decode()})")
-    return MarkdownIt("commonmark", {"html": False}).enable("table").render(text)
-
-
-def moment(at_us: int) -> str:
-    """A moment as people write it, in UTC."""
-    return datetime.fromtimestamp(at_us / 1e6, UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
 def _copy(bundle: Bundle, target: Path) -> None:
@@ -114,17 +93,4 @@ def _facts(bundles: Mapping[str, Bundle], stands: Mapping[str, Approval], entrie
 
 
 def _json(bundle: Bundle, name: str) -> Any:
-    with open_file(bundle.path, name) as file:
-        return json.loads(file.read())
-
-
-def _page(facts: Mapping[str, Any]) -> str:
-    templates = Environment(
-        loader=FileSystemLoader(Path(__file__).parent / "templates"),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        autoescape=select_autoescape(default=True, default_for_string=True),
-    )
-    templates.filters |= {"moment": moment}
-    return templates.get_template("evidence.html.j2").render(**facts)
+    return json.loads(read(bundle, name))

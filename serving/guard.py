@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serving.auth import PUBLIC, Key, KeyRing, RateLimit, scope_of
+from serving.auth import OWN_LOGIN, PUBLIC, Key, KeyRing, RateLimit, scope_of
 from serving.metrics import Metrics
 from serving.record import fresh_id
 
@@ -28,7 +28,10 @@ _HEADERS = [
     (b"x-frame-options", b"DENY"),
     (b"referrer-policy", b"no-referrer"),
     (b"cache-control", b"no-store"),
-    (b"content-security-policy", b"default-src 'self'; style-src 'unsafe-inline'; frame-ancestors 'none'"),
+    (
+        b"content-security-policy",
+        b"default-src 'self'; style-src 'unsafe-inline'; img-src 'self' data:; frame-ancestors 'none'",
+    ),
 ]
 
 
@@ -92,7 +95,7 @@ class Guard:
         self._note(scope, exchange, time.perf_counter() - started)
 
     def _admit(self, scope: Scope, headers: dict[bytes, bytes]) -> str:
-        if scope["path"] in PUBLIC:
+        if scope["path"] in PUBLIC or scope["path"].startswith(OWN_LOGIN):
             return "public"
         key = self._keys.find(headers.get(b"authorization", b"").removeprefix(b"Bearer "))
         if key is None:
@@ -164,9 +167,8 @@ class Guard:
         route = _route(scope["path"])
         self._metrics.responses.labels(route, exchange.status).inc()
         self._metrics.seconds.labels(route).observe(seconds)
-        if (
-            exchange.status >= 400 and exchange.error != "overloaded"
-        ):  # those are counted: lines would cost what is short
+        if exchange.status >= 400 and not (exchange.error == "overloaded" or route in PUBLIC):
+            # those are counted: a line for each probe or for each refusal under overload would cost what is short
             line: dict[str, Any] = {"route": route, "status": exchange.status, "ms": round(seconds * 1000, 1)}
             log.warning("refused", extra={**line, "request_id": exchange.request_id, "error": exchange.error})
 

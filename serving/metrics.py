@@ -21,6 +21,11 @@ class Metrics:
             "mews_serving", "1 for the release served, 0 for one that was", ["detector", "release"]
         )
         self.follow_failed = self._gauge("mews_follow_failed", "1 while a deployment cannot be loaded", ["detector"])
+        self.shadow_dropped = self._gauge(
+            "mews_shadow_dropped", "Requests that a shadow did not see", ["detector", "release"]
+        )
+        self.shadow_starts = self._gauge("mews_shadow_starts", "Starts of a shadow's process", ["detector", "release"])
+        self.canary_stopped = self._counter("mews_canary_stopped", "Canaries stopped by an alarm", ["detector"])
         self.dropped = self._gauge("mews_backlog_dropped", "Items that did not fit a backlog", ["backlog"])
 
     def _counter(self, name: str, meaning: str, labels: list[str]) -> Counter:

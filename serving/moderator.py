@@ -1,22 +1,27 @@
 """The walk of an event through the service: features, scores, decision, log, and only then the answer."""
 
+import asyncio
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Executor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from serving.backlog import Backlog
 from serving.batcher import MicroBatcher
 from serving.budget import Budget
+from serving.canary import Canary
 from serving.decide import Decision, decide, decide_degraded
 from serving.decision_log import DecisionLog
 from serving.live import Assessment, Event, Live
 from serving.metrics import Metrics
-from serving.record import Record, encode, new_id
+from serving.privacy import as_known
+from serving.record import Record, Role, encode, new_id
+from serving.shadow import Shadows
 from serving.strikes import Strikes
 from serving.vault import Vault
 from training.policy import Action
 
+_TRIAL_S = 0.25
 TEXT = "text"  # the one column of the lake's tables that holds what a person wrote
 
 
@@ -48,6 +53,26 @@ class Champion:
     live: Live
     batcher: MicroBatcher[Event, Assessment]
 
+    @classmethod
+    def of(cls, live: Live, executor: Executor, *, may_run_inline: bool = True) -> "Champion":
+        """Put a queue before a release; what reads features waits for a store and never runs inline."""
+        return cls(live, MicroBatcher(live.assess, executor, is_pure=may_run_inline and not live.inputs))
+
+
+class Trial(NamedTuple):
+    """A canary and the release that it lets answer."""
+
+    canary: Canary
+    challenger: Champion
+
+
+class Assessed(NamedTuple):
+    """Which release assessed an event, and in which role."""
+
+    live: Live
+    role: Role
+    assessment: Assessment
+
 
 class Moderator:
     """Decides events with whatever is champion at that moment. `champions` is read once per call and replaced whole."""
@@ -58,22 +83,28 @@ class Moderator:
         log: DecisionLog,
         vault: Vault | None,
         pushes: Backlog[tuple[str, Event]] | None,
-        executor: Executor,
         metrics: Metrics,
         budget: Budget,
+        shadows: Shadows | None = None,
+        role: Role = "champion",
     ) -> None:
         self.log, self.metrics = log, metrics
         self.champions: Mapping[str, Champion] = {}
-        self._vault, self._pushes, self._executor = vault, pushes, executor
+        self.trials: Mapping[str, Trial] = {}
+        self._shadows, self._role = shadows, role
+        self._vault, self._pushes = vault, pushes
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix="scorer")
         self._budget, self._strikes = budget, Strikes()
 
     def install(self, detector: str, live: Live | None) -> None:
         """Make a release the champion, or none; requests in flight end on the one that they began with."""
         others = {name: champion for name, champion in self.champions.items() if name != detector}
-        batched = live and {
-            detector: Champion(live, MicroBatcher(live.assess, self._executor, is_pure=not live.inputs))
-        }
+        batched = live and {detector: Champion.of(live, self._executor)}
         self.champions = {**others, **(batched or {})}
+
+    def let_try(self, trials: Mapping[str, Trial]) -> None:
+        """Let these canaries answer for their accounts, and no others."""
+        self.trials = trials
 
     def champion(self, detector: str) -> Champion:
         """What answers for a detector now; raises NotServed."""
@@ -85,17 +116,40 @@ class Moderator:
 
     async def decide(self, champion: Champion, events: Sequence[Event], *, call: Call) -> list[Record]:
         """Decide events of the champion's table; on return the decisions are on disk."""
-        live = champion.live
-        assessments = await champion.batcher(events)
-        records = [self._record(live, e, a, call=call) for e, a in zip(events, assessments, strict=True)]
+        events = self.known(champion.live, events)
+        assessed = await self._assess(champion, events)
+        records = [self._record(e, a, call=call) for e, a in zip(events, assessed, strict=True)]
         await self.log.append([encode(record) for record in records])
         self._count(records)
         if self._pushes:
             for event in events:
-                self._pushes.put((live.spec.events, event))
+                self._pushes.put((champion.live.spec.events, event))
+        if self._shadows:
+            self._shadows.offer(champion.live.spec.name, call.request_id, call.caller, events)
         return records
 
-    def _record(self, live: Live, event: Event, assessed: Assessment, *, call: Call) -> Record:
+    def known(self, live: Live, events: Sequence[Event]) -> list[Event]:
+        """The events with the ids that the policy wants hashed: so the features know their entities, too."""
+        return [as_known(event, live.policy.privacy, self._vault) for event in events]
+
+    async def _assess(self, champion: Champion, events: Sequence[Event]) -> list[Assessed]:
+        """Let the canary assess the events of its accounts, if there is one, and the champion all others."""
+        trial = self.trials.get(champion.live.spec.name)
+        canarys = {at for at, e in enumerate(events) if trial and trial.canary.answers(e.get("account_id"))}
+        tried = await _try(trial, [events[at] for at in sorted(canarys)]) if trial and canarys else None
+        if trial is None or tried is None:
+            return [Assessed(champion.live, self._role, a) for a in await champion.batcher(events)]
+        others = [event for at, event in enumerate(events) if at not in canarys]
+        theirs, mine = iter(await champion.batcher(others) if others else []), iter(tried)
+        return [
+            Assessed(trial.challenger.live, "canary", next(mine))
+            if at in canarys
+            else Assessed(champion.live, self._role, next(theirs))
+            for at in range(len(events))
+        ]
+
+    def _record(self, event: Event, by: Assessed, *, call: Call) -> Record:
+        live, assessed = by.live, by.assessment
         strikes = self._strikes.of(live.policy, event, assessed.at_us)
         decision, now = self._decision(live, event, assessed, strikes=strikes)
         self._strikes.add(live.policy, event, assessed.at_us, action=decision.action)
@@ -108,10 +162,10 @@ class Moderator:
             detector=live.spec.name,
             release=live.release,
             policy=live.policy_ref,
-            role="champion",
+            role=by.role,
             table=live.spec.events,
             event={name: value for name, value in event.items() if name != TEXT},
-            text=self._vault.seal(text) if self._vault and text is not None else None,
+            text=self._sealed(text, live) if text is not None else None,
             features=assessed.features,
             scores=assessed.scores,
             thresholds=dict(now.thresholds),
@@ -137,11 +191,26 @@ class Moderator:
                 decision = verdict(live, assessed.scores, why_not=assessed.why_not, now=now)
         return decision, now
 
+    def _sealed(self, text: str, live: Live) -> str | None:
+        return self._vault.seal(text) if self._vault and live.policy.privacy.keeps_text else None
+
     def _count(self, records: list[Record]) -> None:
+        if records and (trial := self.trials.get(records[0].detector)):
+            trial.canary.count((r.role == "canary", r.action.severity > Action.LOG.severity) for r in records)
         for record in records:
             self.metrics.decisions.labels(record.detector, record.role, record.action).inc()
             if record.degraded:
                 self.metrics.degraded.labels(record.detector).inc()
+
+
+async def _try(trial: Trial, events: Sequence[Event]) -> Sequence[Assessment] | None:
+    """What the canary says; nothing where it fails or takes too long, so that the champion answers."""
+    try:
+        async with asyncio.timeout(_TRIAL_S):
+            return await trial.challenger.batcher(events)
+    except Exception:  # noqa: BLE001  # an edge: whatever a canary does, it is answered and counted
+        trial.canary.failed(len(events))
+        return None
 
 
 def verdict(live: Live, scores: dict[str, float] | None, *, why_not: str, now: Circumstances) -> Decision:

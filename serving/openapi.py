@@ -44,28 +44,45 @@ def _paths() -> dict[str, Any]:
     decided = _object({"decisions": {"type": "array", "items": _ref("Answer")}})
     return {
         "/v1/decisions": _post("Decide one event or many of one detector", _ref("DecisionsBody"), answer=decided),
+        "/v1/scores": _post("Score events, and decide and keep nothing", _ref("DecisionsBody"), answer=_ref("Scores")),
         "/v1/moderations": _post(
-            "Moderate texts; the shape of OpenAI's endpoint", _ref("ModerationBody"), answer={"type": "object"}
+            "Moderate texts; the shape of OpenAI's endpoint", _ref("ModerationBody"), answer=_ref("Moderation")
         ),
         "/v1/bulk": _bulk(),
         "/v1/decisions/{decision_id}": _decision(),
-        "/v1/releases": {"get": _operation("What is served, and why something newer is not", {"type": "object"})},
-        "/openapi.json": {"get": _operation("This document", {"type": "object"}, is_public=True)},
-        "/readyz": {"get": _operation("Whether every deployed detector is served", {"type": "object"}, is_public=True)},
+        "/v1/releases": {"get": _operation("What is served, and why something newer is not", _ref("Releases"))},
+        "/v1/tables": _table(),
+        "/openapi.json": _public("This document", {"type": "object"}),
+        "/metrics": _public("Counters for Prometheus", {"type": "string"}, media="text/plain"),
+        "/healthz": _public("Whether the process lives", {"type": "string"}, media="text/plain"),
+        "/readyz": _public("Whether something is served", {"type": "string"}, media="text/plain"),
     }
 
 
-def _operation(summary: str, answer: dict[str, Any], *, is_public: bool = False, media: str = _JSON) -> dict[str, Any]:
+def _public(summary: str, answer: dict[str, Any], *, media: str = _JSON) -> dict[str, Any]:
+    operation = _operation(summary, answer, media=media) | {"security": []}
+    if media != _JSON:  # the probes are BentoML's, and refuse in plain text
+        operation["responses"]["503"] = {"description": _ERRORS["503"], "content": {media: {"schema": answer}}}
+    return {"get": operation}
+
+
+def _operation(summary: str, answer: dict[str, Any], *, media: str = _JSON) -> dict[str, Any]:
     problem = {_JSON: {"schema": _ref("Error")}}
     errors = {status: {"description": text, "content": problem} for status, text in _ERRORS.items()}
     done = {"200": {"description": "done", "content": {media: {"schema": answer}}}}
-    operation = {"summary": summary, "responses": done | errors}
-    return operation | ({"security": []} if is_public else {})
+    return {"summary": summary, "responses": done | errors}
 
 
 def _post(summary: str, body: dict[str, Any], *, answer: dict[str, Any]) -> dict[str, Any]:
     content = {"required": True, "content": {_JSON: {"schema": body}}}
     return {"post": _operation(summary, answer) | {"requestBody": content}}
+
+
+def _table() -> dict[str, Any]:
+    path = _post("Score a table of events, by BentoML's client", _ref("Table"), answer=_list(_scored()))
+    refusals = {status: {"description": text} for status, text in _ERRORS.items()}  # in BentoML's shape
+    path["post"]["responses"] |= refusals
+    return path
 
 
 def _bulk() -> dict[str, Any]:
@@ -96,7 +113,34 @@ def _schemas() -> dict[str, Any]:
     many = {"type": "array", "items": any_event, "minItems": 1, "maxItems": MAX_EVENTS}
     one_or_many = {"detector": {"type": "string"}, "event": any_event, "events": many}
     body = {"type": "object", "properties": one_or_many, "required": ["detector"], "additionalProperties": False}
-    return {**schemas, "DecisionsBody": body, "Error": _object(text)}
+    return {**schemas, "DecisionsBody": body, "Error": _object(text), **_answers()}
+
+
+def _answers() -> dict[str, Any]:
+    string, number, flag = {"type": "string"}, {"type": "number"}, {"type": "boolean"}
+    result = {
+        "flagged": flag,
+        "categories": {"type": "object", "additionalProperties": flag},
+        "category_scores": {"type": "object", "additionalProperties": number},
+        "mews": _ref("Answer"),
+    }
+    served = {"detector": string, "release": {"type": ["string", "null"]}, "trouble": _list(string)}
+    return {
+        "Scores": _object({"detector": string, "release": string, "scores": _list(_scored())}),
+        "Table": _object({"detector": string, "rows": _list({"type": "object"})}),
+        "Moderation": _object({"id": string, "model": string, "results": _list(_object(result))}),
+        "Releases": _object(
+            {"ready": flag, "detectors": _list(_object(served)), "challengers": _list(_object(served))}
+        ),
+    }
+
+
+def _scored() -> dict[str, Any]:
+    return {"type": ["object", "null"], "additionalProperties": {"type": "number"}}
+
+
+def _list(items: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "array", "items": items}
 
 
 def _object(properties: dict[str, Any]) -> dict[str, Any]:

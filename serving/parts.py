@@ -1,13 +1,14 @@
 """What the service is made of, over one home; without BentoML, so that a test builds it as the service does."""
 
+import importlib.util
 import logging
 import threading
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from starlette.types import ASGIApp
 
+from serving.admin import PREFIX, build_admin
 from serving.api import Desk, build_app
 from serving.auth import KeyRing
 from serving.backlog import Backlog
@@ -16,11 +17,14 @@ from serving.decision_log import DecisionLog
 from serving.follow import Follower
 from serving.guard import Guard, Limits
 from serving.known import Known
+from serving.ledger import Ledger
 from serving.live import Event
 from serving.metrics import Metrics
 from serving.moderator import Moderator
 from serving.past import Past
+from serving.shadow import Shadows
 from serving.source import LedgerSource
+from serving.trials import Trials
 from serving.vault import Vault
 
 FOLLOW_EVERY_S = 1.0
@@ -41,27 +45,36 @@ class Parts:
         self.metrics, self.keys = Metrics(), KeyRing(keys or home / "api_keys.json")
         known, vault = Known(home, stores or {}), Vault(home / "keys")
         self.log = DecisionLog(home / "decisions")
-        self.pushes: Backlog[tuple[str, Event]] = Backlog("features", known.push)
-        executor = ThreadPoolExecutor(1, thread_name_prefix="scorer")
+        # a slim service has no feature store: it answers for detectors that read none, and feeds none
+        can_push = importlib.util.find_spec("feast") is not None
+        self.pushes: Backlog[tuple[str, Event]] | None = Backlog("features", known.push) if can_push else None
         self.budget = Budget(home / "budget")
-        moderator = Moderator(
+        self.shadows = Shadows(home, stores or {}, self.metrics)
+        self.moderator = Moderator(
             log=self.log,
             vault=vault,
             pushes=self.pushes,
-            executor=executor,
             metrics=self.metrics,
             budget=self.budget,
+            shadows=self.shadows,
         )
-        self.follower = Follower(LedgerSource(home, known.reader), moderator.install, metrics=self.metrics)
+        source = LedgerSource(home, known.reader)
+        self.follower = Follower(source, self.moderator.install, metrics=self.metrics)
+        self.trials = Trials(source, self.shadows, self.moderator.let_try, metrics=self.metrics)
         app = build_app(bentoml)
-        app.state.desk = Desk(moderator, self.follower, vault, Past(home / "lake", vault), home / "cache")
+        past = Past(home / "lake", vault)
+        app.state.desk = Desk(self.moderator, self.follower, self.trials, vault, past, home / "cache")
+        self.admin = build_admin(home, Ledger(home / "ledger" / "ledger.jsonl"))
+        app.mount(PREFIX, self.admin)
         self.door: ASGIApp = Guard(app, keys=self.keys, metrics=self.metrics, limits=Limits())
         self._is_closing = threading.Event()
 
     def tick(self) -> None:
         """Follow what was deployed, what keys there are, and the age of the log."""
         self.follower.poll()
-        self.metrics.dropped.labels("features").set(self.pushes.num_dropped + self.pushes.num_failed)
+        self.trials.poll()
+        if self.pushes:
+            self.metrics.dropped.labels("features").set(self.pushes.num_dropped + self.pushes.num_failed)
         try:
             self.keys.refresh()
             self.log.tick()
@@ -78,6 +91,8 @@ class Parts:
         if self._is_closing.is_set():
             return
         self._is_closing.set()
-        self.pushes.close()
+        self.shadows.close()
+        if self.pushes:
+            self.pushes.close()
         self.log.close()
         self.budget.close()

@@ -18,7 +18,7 @@ from training.policy import Action
 _random = random.Random(os.urandom(32))  # the kernel's own would hand the interpreter to another thread at each call
 DECISION_ID = re.compile(r"dec_[0-9a-f]{32}\Z")
 Value = float | str | None
-SCHEMA = 2
+SCHEMA = 3
 
 
 class UnknownSchema(ValueError):
@@ -31,6 +31,7 @@ class PolicyRef(msgspec.Struct, frozen=True):
     name: str
     version: int
     digest: str
+    hotfix: str = ""  # the digest of what changed a threshold under it, if anything did
 
 
 class Features(msgspec.Struct, frozen=True):
@@ -39,6 +40,9 @@ class Features(msgspec.Struct, frozen=True):
     values: dict[str, Value] = {}
     missing: list[str] = []
     expired: list[str] = []
+
+
+Role = Literal["champion", "canary", "challenger"]  # the first two acted; a challenger only watched
 
 
 class Record(msgspec.Struct, frozen=True):
@@ -54,7 +58,7 @@ class Record(msgspec.Struct, frozen=True):
     detector: str
     release: str
     policy: PolicyRef
-    role: Literal["champion", "challenger"]
+    role: Role
     table: str
     event: dict[str, Any]
     text: str | None
@@ -67,7 +71,7 @@ class Record(msgspec.Struct, frozen=True):
     degraded: bool
     actions_left: int | None
     text_digest: str | None
-    strikes: int = 0
+    strikes: int
     schema: int = SCHEMA
 
 
@@ -142,7 +146,12 @@ def from_1(fields: dict[str, Any]) -> dict[str, Any]:
     return fields | {"text_digest": None}
 
 
-_UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: from_1}
+def from_2(fields: dict[str, Any]) -> dict[str, Any]:
+    """Schema 2 knew no strikes: no policy had a ladder, so none counted."""
+    return fields | {"strikes": fields.get("strikes", 0)}
+
+
+_UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: from_1, 2: from_2}
 
 
 class _Schema(msgspec.Struct):

@@ -3,13 +3,21 @@
 import os
 import threading
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import bentoml
+import msgspec
 from _bentoml_sdk import Service
+from bentoml._internal.service.openapi.specification import PathItem
+from bentoml._internal.utils.cattr import bentoml_cattr
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from serving.api import TABLES
+from serving.bento import SEALED, adopt
+from serving.events import MAX_EVENTS, InvalidEvent, parse_events
 from serving.logs import log_as_json
+from serving.moderator import NotServed
+from serving.openapi import document
 from serving.parts import Parts
 
 T = TypeVar("T")
@@ -42,6 +50,14 @@ class Doored(Service[T]):
         _door.bentoml = super().to_asgi(is_main)
         return _door
 
+    @property
+    def openapi_spec(self) -> Any:
+        """BentoML's document with our routes in it."""
+        spec, ours = super().openapi_spec, document()
+        spec.paths.update({path: bentoml_cattr.structure(item, PathItem) for path, item in ours["paths"].items()})
+        spec.components.setdefault("schemas", {}).update(ours["components"]["schemas"])
+        return spec
+
 
 @bentoml.service(
     name="mews",
@@ -57,6 +73,7 @@ class Mews:
         home, keys = Path(os.environ.get("MEWS_HOME", ".mews")).absolute(), os.environ.get("MEWS_API_KEYS_FILE")
         stores = {"redis": os.environ.get("MEWS_REDIS", ""), "registry_uri": os.environ.get("MEWS_FEAST_REGISTRY", "")}
         log_as_json()
+        adopt(Path(__file__).parents[1] / SEALED, home)
         self.parts = Parts(home, keys=Path(keys) if keys else None, stores=stores, bentoml=_door.bentoml)
         _door.guarded = self.parts.door
         threading.Thread(target=self.parts.run, name="follower", daemon=True).start()
@@ -65,6 +82,21 @@ class Mews:
     def close(self) -> None:
         """Leave nothing unfinished."""
         self.parts.close()
+
+    @bentoml.api(route=TABLES)
+    def score_table(self, detector: str, rows: list[dict[str, Any]]) -> list[dict[str, float] | None]:
+        """Score a small table of events, for whoever works with BentoML's client; nothing is decided or kept.
+
+        No task: BentoML keeps a task's input, which is what people wrote, in the clear on disk.
+        """
+        try:
+            live = self.parts.moderator.champion(detector).live
+            events = parse_events(live.spec.events, [msgspec.json.encode(row) for row in rows[:MAX_EVENTS]])
+        except NotServed as error:
+            raise bentoml.exceptions.NotFound(str(error)) from error
+        except InvalidEvent as error:
+            raise bentoml.exceptions.InvalidArgument(str(error)) from error
+        return [assessed.scores for assessed in live.assess(events)]
 
     def __is_ready__(self) -> bool:
         return self.parts.follower.is_ready

@@ -7,12 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from feature_repo.online import OnlineFeatures
-from serving import deployment
+from serving import challenges, deployment
 from serving.approval import require_servable
 from serving.bundle import Verified, open_verified
+from serving.challenges import Challenge
 from serving.cuts import Cut
 from serving.deployment import Shelves
 from serving.follow import VERIFY_EVERY_S, Deployment
+from serving.hotfix import applied
 from serving.ledger import Ledger
 from serving.live import Live
 from serving.people import load_people
@@ -47,7 +49,8 @@ class LedgerSource:
             return {}
         return {
             detector: [
-                Deployment(d.detector, d.release, d.policy) for d in deployment.deployments(self._ledger, detector)
+                Deployment(d.detector, d.release, d.policy, d.hotfix)
+                for d in deployment.deployments(self._ledger, detector)
             ]
             for detector in deployment.detectors(self._ledger)
         }
@@ -55,8 +58,19 @@ class LedgerSource:
     def require_servable(self, asked: Deployment) -> None:
         """Raise unless release and policy are approved, unrevoked and unaltered."""
         people = load_people(self._people)
-        for path in (self._shelves.release(asked.detector, asked.release), self._shelves.policy(asked.policy_digest)):
-            require_servable(self._ledger, people, path, verified=self._verified)
+        paths = self._shelves.paths(asked.detector, asked.release, asked.policy_digest, asked.hotfix)
+        for kind, path in zip(deployment.KINDS, paths, strict=False):
+            require_servable(self._ledger, people, path, kind=kind, verified=self._verified)
+
+    def challenges(self) -> Sequence[Challenge]:
+        """Who challenges the champions."""
+        if not self._ledger.path.exists():
+            return []
+        return [c for found in challenges.challenges(self._ledger.entries()).values() for c in found]
+
+    def end(self, challenge: Challenge, reason: str) -> None:
+        """Record that a challenge ended by its alarm."""
+        challenges.end(self._ledger, challenge, by="service", reason=reason)
 
     def load(self, asked: Deployment) -> Live:
         """Map a private copy of exactly the bytes that were hashed, and compare the golden answers."""
@@ -75,4 +89,7 @@ class LedgerSource:
             scorer=scorer,
             reader=None,
         )
+        if asked.hotfix:
+            path = self._shelves.hotfix(asked.detector, asked.hotfix)
+            live = applied(live, open_verified(path, asked.hotfix, private=self._private))
         return replace(live, reader=self._reader(live.spec.feature_service)) if live.inputs else live

@@ -11,7 +11,6 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
@@ -19,6 +18,7 @@ from training.attacks.augment import augment
 from training.detector import DetectorSpec
 from training.encoder import Encoded, Encoder, Floats
 from training.fit_config import FitConfig
+from training.near_duplicates import read_kept
 from training.reader import PIECES
 
 if TYPE_CHECKING:
@@ -168,7 +168,7 @@ class DetectorData(L.LightningDataModule):
     def __init__(self, path: Path, spec: DetectorSpec, *, cache: Path, num_micro_batches: int = 1) -> None:
         super().__init__()
         self.spec, self.cache, self.num_micro_batches = spec, cache, num_micro_batches
-        self.table = pq.read_table(path)
+        self.table = read_kept(path)
         train = self.split("train")
         self.pretrained = pretrained_of(spec.fit, cache)
         self.encoder = Encoder.fit(train, spec, tokenizer=self.pretrained.tokenizer if self.pretrained else None)

@@ -31,11 +31,15 @@ class Gate(Contract):
 
 
 class Ratio(Contract):
-    """A derived number: `numerator / (denominator + 1)`, null where either is null; a ratio to own history."""
+    """A derived number: `numerator / (denominator + 1)`, null where either is null; a ratio to own history.
+
+    `is_square`: the numerator is a mean square, of which the root is taken.
+    """
 
     name: str
     numerator: str
     denominator: str
+    is_square: bool = False
 
 
 class Retrain(Contract):
@@ -48,6 +52,8 @@ class Retrain(Contract):
 class DetectorSpec(Contract):
     """Everything that tells one detector from another; sealed into each release.
 
+    For each of `unseen_sources` the detector is trained once more without that source, to see how it does on it. A text
+    that repeats one of a more protected split to more than `max_similarity` (Jaccard) is left out; None looks for none.
     `reviews_per_day` says for how many events of a label people have time: so wide is the band below its threshold.
     """
 
@@ -65,6 +71,8 @@ class DetectorSpec(Contract):
     categories: list[str] = []
     ratios: list[Ratio] = []
     slices: list[str] = []
+    unseen_sources: list[str] = []
+    max_similarity: float | None = 0.9
     gate: Gate = Gate()
     retrain: Retrain = Retrain()
     fit: FitConfig = FitConfig()

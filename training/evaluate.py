@@ -12,10 +12,21 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from training import benign, calibration, card, plots, predictions, robustness, thresholds
+from training import (
+    benign,
+    calibration,
+    card,
+    label_errors,
+    near_duplicates,
+    plots,
+    predictions,
+    robustness,
+    thresholds,
+)
 from training.compare import Champion, compare
 from training.detector import DetectorSpec
 from training.evaluation import Comparison, Evaluation, SplitSummary
+from training.flags import burden, confuse
 from training.gate import Verdict, judge
 from training.golden import write_golden
 from training.measure import measure, summarize
@@ -23,7 +34,9 @@ from training.metrics import Floats
 from training.per_segment import choose_per_segment, review_band
 from training.predictions import Predictions, read_trained_on
 from training.scorer import Scorer
+from training.shortcuts import measure_shortcuts
 from training.thresholds import Threshold
+from training.unseen_sources import measure_unseen_sources
 
 _NUM_PARITY_ROWS = 500
 _DAY_US = 86_400_000_000
@@ -42,14 +55,24 @@ def evaluate_run(run_dir: Path, *, data: Path | None = None) -> Evaluation:
     write_golden(run_dir / "bundle")
 
     test, test_scores = stored.of("test"), scores[stored.splits == "test"]
+    trained_on = read_trained_on(run_dir, spec)
     evaluation = measure(
         spec,
         test,
         test_scores,
         thresholds=chosen,
-        splits=_summaries(run_dir, spec, stored),
+        splits=_summaries(run_dir, stored, trained_on=trained_on),
         comparison=_compare_with_champion(run_dir, spec, test=test, scores=test_scores, chosen=chosen),
         bundle_difference=_bundle_difference(run_dir, test, scores=test_scores),
+    )
+    evaluation = evaluation.model_copy(
+        update={
+            "shortcuts": measure_shortcuts(trained_on, test, test_scores, labels=evaluation.macro_labels),
+            "unseen_sources": measure_unseen_sources(run_dir, spec, test),
+            "benign_burden": burden(test, test_scores, thresholds=chosen),
+            "confusion": confuse(test, test_scores, thresholds=chosen),
+            "label_errors": label_errors.write(run_dir / label_errors.STORED, stored, scores),
+        }
     )
     if spec.text is not None:
         evaluation = evaluation.model_copy(
@@ -112,9 +135,10 @@ def numbers_for_operators(evaluation: Evaluation, verdict: Verdict) -> dict[str,
     }
 
 
-def _summaries(run_dir: Path, spec: DetectorSpec, stored: Predictions) -> list[SplitSummary]:
-    rows = {split: stored.of(split) for split in ("validation", "calibration", "test")}
-    return [summarize(split, one) for split, one in {"train": read_trained_on(run_dir, spec), **rows}.items()]
+def _summaries(run_dir: Path, stored: Predictions, *, trained_on: Predictions) -> list[SplitSummary]:
+    rows = {"train": trained_on, **{split: stored.of(split) for split in ("validation", "calibration", "test")}}
+    left_out = near_duplicates.count(run_dir)
+    return [summarize(split, one, num_near_duplicates=left_out[split]) for split, one in rows.items()]
 
 
 def _texts_under_test(

@@ -108,6 +108,38 @@ class SuiteEvaluation(Contract):
     why: str | None = None
 
 
+class ShortcutEvaluation(Contract):
+    """What a detector would reach that sees one column alone, and how this one ranks rows of the same value.
+
+    `within_auc` is the mean over the `num_within` pairs of value and label that have rows of both kinds.
+    """
+
+    column: str
+    num_values: int
+    column_alone: Estimate | None
+    within_auc: Estimate | None
+    num_within: int
+
+
+class UnseenSourceEvaluation(Contract):
+    """One label on the violations of a source and all benign test rows: trained without the source, and with it."""
+
+    source: str
+    label: str
+    num_positives: int
+    average_precision: Estimate | None
+    average_precision_seen: Estimate | None
+    recall_at_1pct_fpr: Estimate | None
+    recall_at_1pct_fpr_seen: Estimate | None
+
+
+class Confusion(Contract):
+    """Of the rows that truly have a label, the share flagged as each (or as nothing), and how many such rows."""
+
+    shares: dict[str, dict[str, float]]
+    num_rows: dict[str, int]
+
+
 class SplitSummary(Contract):
     """What a split holds: counts and the time it spans, microseconds UTC."""
 
@@ -118,6 +150,7 @@ class SplitSummary(Contract):
     last_us: int
     num_known: dict[str, int]
     num_positives: dict[str, int]
+    num_near_duplicates: int = 0  # texts left out since they nearly repeat one of a more protected split
     num_not_sampled: int  # rows without a known sampling probability: not used for any number
 
 
@@ -130,9 +163,14 @@ class Evaluation(Contract):
     labels: dict[str, LabelEvaluation]
     macro_labels: list[str]
     macro_average_precision: Estimate | None
+    benign_burden: Estimate | None = None  # of rows not known to break any rule, the share that some label flags
     thresholds: dict[str, Threshold]
     slices: list[SliceEvaluation]
     comparison: Comparison | None
+    shortcuts: list[ShortcutEvaluation] = []
+    unseen_sources: list[UnseenSourceEvaluation] = []
+    confusion: Confusion | None = None
+    label_errors: dict[str, int] = {}  # verdicts per label that look wrong, of rows not trained on
     attacks: list[AttackEvaluation] = []
     benign_suites: list[SuiteEvaluation] = []
     bundle_difference: float  # between the probabilities of the bundle and the evaluated ones

@@ -92,7 +92,7 @@ def macro(replicates: dict[str, dict[str, Floats]], labels: list[str]) -> Floats
     return np.mean([replicates[label]["average_precision"] for label in labels], axis=0)
 
 
-def summarize(split: str, rows: Predictions) -> SplitSummary:
+def summarize(split: str, rows: Predictions, *, num_near_duplicates: int) -> SplitSummary:
     """Count what a split holds."""
     return SplitSummary(
         split=split,
@@ -102,6 +102,7 @@ def summarize(split: str, rows: Predictions) -> SplitSummary:
         last_us=int(rows.event_us.max(initial=0)),
         num_known={label: len(rows.known(label)) for label in rows.labels},
         num_positives={label: _num_positives(rows, label) for label in rows.labels},
+        num_near_duplicates=num_near_duplicates,
         num_not_sampled=int((rows.weights == 0).sum()),
     )
 

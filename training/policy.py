@@ -111,6 +111,25 @@ class LabelPolicy(Contract):
         return reached[-1] if reached else self.action
 
 
+class Privacy(Contract):
+    """What is kept of the people whose events a policy judges.
+
+    A text that is not kept is read once and forgotten: it is neither logged nor trained on. The columns in `hashed` are
+    replaced by a keyed hash before features are read, so the lake knows those entities by it alone. After
+    `retention_days` decisions go, and the events of a table when every policy that reads it lets them; null: never.
+    """
+
+    keeps_text: bool = True
+    hashed: list[Literal["account_id", "ip", "card_id", "merchant_id", "device_id"]] = []
+    retention_days: int | None = None
+
+    @model_validator(mode="after")
+    def _bounds(self) -> Self:
+        if self.retention_days is not None and not 1 <= self.retention_days <= 3650:
+            raise ValueError(f"policy.privacy.retention_days is {self.retention_days}; it must lie in 1 to 3650")
+        return self
+
+
 class Policy(Contract):
     """A written rule with a version: what is done about what was found. Sealed and signed as a bundle of its own,
     so that an action can change without a new model; what a detector promises is sealed with its release.
@@ -126,6 +145,7 @@ class Policy(Contract):
     max_actions_per_day: int = 10_000
     strike_days: int = 90
     when_promise_breaks: Literal["flag", "expire"] = "flag"
+    privacy: Privacy = Privacy()
 
     @model_validator(mode="after")
     def _bounds(self) -> Self:

@@ -83,11 +83,11 @@ def _without_leet(word: re.Match[str]) -> str:
 def _readable(run: str, read: Callable[[str], bytes]) -> str:
     """What a run of code holds; the run itself where that is no text."""
     try:
-        decoded = read(run).decode()
+        decoded = _letters(read(run).decode())
     except (binascii.Error, ValueError):
         return run
     is_text = all(c.isprintable() or c.isspace() for c in decoded)
-    return _letters(decoded) + " " * run.endswith(" ") if is_text else run
+    return decoded + " " * run.endswith(" ") if is_text else run
 
 
 def _base64(run: str) -> bytes:

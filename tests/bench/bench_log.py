@@ -4,10 +4,8 @@ Two services of one home answer a client process; again and again one of them, o
 SIGKILL and started again. Meanwhile and afterwards the log is compacted, and every acknowledged decision is looked for.
 """
 
-import json
 import os
 import random
-import signal
 import socket
 import statistics
 import subprocess
@@ -18,22 +16,18 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date
+from functools import cache
 from pathlib import Path
 
 import psutil
 
 from feature_repo.lake import Lake
 from orchestration.validation import validate_batches
-from serving.auth import create_key
 from serving.compaction import compact
 from serving.segments import waiting
 from serving.vault import Vault
 from tests.bench.harness import IS_SMALL, report
-from tests.serving.service.conftest import Team, spam_spec
-from tests.training.conftest import texts, write_run
-from training.evaluate import evaluate_run
-from training.export import complete
-from training.fit import fit
+from tests.bench.homes import api_key, deployed, ngram_spec, trained
 
 NUM_KILLS = 4 if IS_SMALL else 50
 ROUNDS, ROUND_S = (1, 3.0) if IS_SMALL else (7, 8.0)
@@ -84,15 +78,19 @@ class Service:
         """Seconds of CPU that the living processes of the tree have used."""
         return sum(sum(p.cpu_times()[:2]) for p in self.tree())
 
-    def kill(self, only_worker: bool) -> None:
-        """SIGKILL to the worker alone and then, as a supervisor does, to what is left; or to all at once."""
+    def kill_worker(self) -> None:
+        """SIGKILL to the worker alone; its master starts another one."""
+        worker = self.tree()[-1]
+        worker.kill()
+        psutil.wait_procs([worker])
+
+    def kill(self) -> None:
+        """SIGKILL to all of it at once, and a new start, as a supervisor does."""
         tree = self.tree()
-        for victim in tree[-1:] if only_worker else tree:
-            victim.send_signal(signal.SIGKILL)
-        for left in tree:
-            if left.is_running():
-                left.kill()
+        for victim in tree:
+            victim.kill()
         psutil.wait_procs(tree)
+        self.start()
 
 
 @dataclass
@@ -127,7 +125,8 @@ class Acks:
 
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
-        home = deployed(Path(folder))
+        spec, home = ngram_spec(), Path(folder) / "home"
+        deployed(home, trained(Path(folder), spec), spec)
         kills, recovery_s, acks = killed_under_load(home)
         lost, doubled, num_events = looked_for(home, acks)
         cpu = cpu_per_request(home)
@@ -144,22 +143,6 @@ def main() -> None:
     report("log", figures, limits=LIMITS, raw={"recovery_s": recovery_s, "cpu_ms_with_and_without": cpu})
 
 
-def deployed(root: Path) -> Path:
-    """A home whose text detector was trained, sealed, signed by two people and deployed."""
-    run_dir = write_run(root / "run", spam_spec(), rows=texts(8000))
-    fit(run_dir)
-    complete(run_dir / "bundle")
-    (run_dir / "training_set.json").write_text(json.dumps({"num_rows": 8000, "cutoff_us": 1}))
-    evaluate_run(run_dir)
-    home = root / "home"
-    home.mkdir()
-    team = Team(home)
-    release, policy = team.seal(run_dir), team.seal_policy(spam_spec())
-    team.sign(release, policy)
-    team.deploy(release, policy)
-    return home
-
-
 def killed_under_load(home: Path) -> tuple[int, list[float], list[tuple[str, str]]]:
     """Kill and start again; (kills, seconds to the next acknowledgement, what was acknowledged)."""
     chance, recovery_s = random.Random(7), []
@@ -170,10 +153,9 @@ def killed_under_load(home: Path) -> tuple[int, list[float], list[tuple[str, str
             service = chance.choice(services)
             time.sleep(chance.uniform(0.1, 1.0))
             killed = time.monotonic()
-            service.kill(only_worker=number % 2 == 0)
+            (service.kill_worker if number % 2 else service.kill)()
             time.sleep(0.2)  # what was answered just before is noted by now
             dead_s = time.monotonic() - killed
-            service.start()
             if number % 5 == 4:
                 bring_back(home)  # the log of the living is compacted while they write
             recovery_s.append(dead_s + acks.wait(service.port, killed + dead_s))
@@ -249,14 +231,18 @@ def asked(home: Path, services: Sequence[Service], *, connections: int) -> Itera
     """A client process that asks these services as fast as they answer."""
     path = home.parent / f"acks-{time.monotonic_ns()}"
     path.touch()
-    key = create_key(home / "api_keys.json", f"bench-{time.monotonic_ns()}", scopes=["decide"])
     ports = [str(service.port) for service in services]
-    command = [sys.executable, "-m", "tests.bench.log_client", str(path), key, str(connections), *ports]
+    command = [sys.executable, "-m", "tests.bench.log_client", str(path), _key(home), str(connections), *ports]
     client = subprocess.Popen(command, stdin=subprocess.PIPE)
     try:
         yield Acks(path)
     finally:
         client.communicate()
+
+
+@cache
+def _key(home: Path) -> str:
+    return api_key(home)
 
 
 def lake(home: Path) -> Lake:

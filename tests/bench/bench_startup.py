@@ -10,9 +10,14 @@ import tempfile
 import time
 from pathlib import Path
 
+import httpx
+
 from tests.bench.harness import HOME, IS_SMALL, report
+from tests.bench.homes import api_key, deployed, ngram_spec, trained
+from tests.serving.service.served import served
 
 LIMITS = {"definitions_vs_dagster_import": "<= 1.5", "cli_help_s": "<= 0.5", "demo_run_s": "<= 360"}
+ABSENT = ("torch", "dagster", "lightning", "great_expectations", "feast", "mlflow")
 REPEATS = 3 if IS_SMALL else 7
 
 
@@ -32,19 +37,44 @@ def definitions() -> tuple[list[float], list[float]]:
     return [ours for ours, _ in pairs], [theirs for _, theirs in pairs]
 
 
-def install_mb(extra: str) -> float | None:
-    """Size on disk of a fresh environment that holds one extra at the pinned versions; null where uv is absent."""
+def slim() -> dict[str, object]:
+    """A fresh environment with only what serving needs: its size, and from start to the first decision in it."""
     if IS_SMALL or shutil.which("uv", path=str(Path(sys.executable).parent)) is None:
-        return None
+        why = "an installation does not fit a smoke run" if IS_SMALL else "uv is not installed"
+        keys = ("serve_install_mb", "serve_cold_start_s")
+        return {**dict.fromkeys(keys), "why": dict.fromkeys(keys, why)}
     with tempfile.TemporaryDirectory() as folder:
+        python = f"{folder}/venv/bin/python"
         uv = [sys.executable, "-m", "uv"]
         links = ["--find-links", os.environ["PIP_FIND_LINKS"]] if os.environ.get("PIP_FIND_LINKS") else []
         subprocess.run([*uv, "venv", "--quiet", f"{folder}/venv"], check=True)
-        install = [*uv, "pip", "install", "--quiet", "--python", f"{folder}/venv/bin/python", *links]
-        subprocess.run([*install, "--constraint", "requirements.txt", f".[{extra}]"], check=True)
+        install = [*uv, "pip", "install", "--quiet", "--python", python, *links]
+        subprocess.run([*install, "--constraint", "requirements.txt", ".[serve]"], check=True)
         # du counts blocks, so that hard links into uv's cache are counted once
-        listing = subprocess.run(["du", "-sm", folder], check=True, capture_output=True, text=True)
-        return float(listing.stdout.split()[0])
+        listing = subprocess.run(["du", "-sm", f"{folder}/venv"], check=True, capture_output=True, text=True)
+        return {
+            "serve_install_mb": float(listing.stdout.split()[0]),
+            "serve_cold_start_s": cold_start_s(python, folder),
+        }
+
+
+def cold_start_s(python: str, folder: str) -> float:
+    """Seconds from start to first decision, the median of three, where torch and the like are not installed."""
+    for name in ABSENT:
+        found = subprocess.run([python, "-c", f"import {name}"], capture_output=True, check=False, cwd=folder)
+        assert found.returncode, f"{name} is installed beside the service"
+    spec = ngram_spec()
+    deployed(Path(folder) / "home", trained(Path(folder), spec), spec)
+    key = api_key(Path(folder) / "home")
+    body = {"detector": "content", "event": {"text": "hello"}}
+    times = []
+    for _ in range(3):
+        begun = time.perf_counter()
+        with served(Path(folder) / "home", python=python) as server:
+            answer = httpx.post(f"{server.url}/v1/decisions", json=body, headers={"authorization": f"Bearer {key}"})
+            times.append(time.perf_counter() - begun)
+            assert answer.status_code == 200, answer.text
+    return statistics.median(times)
 
 
 def demo_figures() -> dict[str, float | str | None]:
@@ -62,7 +92,7 @@ def main() -> None:
     figures: dict[str, object] = {
         "definitions_vs_dagster_import": statistics.median(a / b for a, b in zip(ours, theirs, strict=True)),
         "cli_help_s": statistics.median(cli),
-        "serve_install_mb": install_mb("serve"),
+        **slim(),
         **demo_figures(),
     }
     report("startup", figures, limits=LIMITS, raw={"definitions_s": ours, "dagster_s": theirs, "cli_s": cli})

@@ -3,14 +3,17 @@
 import json
 from pathlib import Path
 
+import msgspec
+import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 
-from serving.auth import create_key
+from serving.auth import create_key, read_keys
 from serving.bundle import Bundle
 from tests.bench.harness import DATA
 from tests.serving.service.conftest import Team
 from tests.training.conftest import text_spec, texts, write_run
-from training.detector import DetectorSpec, Promise
+from training.detector import DetectorSpec, Gate, Promise
 from training.evaluate import evaluate_run
 from training.export import complete
 from training.fit import fit
@@ -18,16 +21,22 @@ from training.fit import fit
 MAX_CHARACTERS = 4000
 
 
-def ngram_spec(feature_service: str = "content_v1") -> DetectorSpec:
+def ngram_spec(*, reads_features: bool = False) -> DetectorSpec:
     """The shipped content detector's sizes; what it learns does not matter here, only what it costs."""
     sizes = {"num_buckets": 1 << 18, "embedding_size": 32, "hidden_size": 128, "max_epochs": 3}
-    changes = {"promises": {"fraud_spam": Promise(limit=0.1)}, "feature_service": feature_service}
+    unattacked = Gate(min_seen_kept=0, min_unseen_kept=0, max_twin_ratio=1e9)
+    changes: dict[str, object] = {"promises": {"fraud_spam": Promise(limit=0.1)}, "gate": unattacked}
+    if reads_features:
+        changes |= {"numbers": ["account_age_s"], "categories": ["plan"]}
     return text_spec(**sizes).model_copy(update=changes)
 
 
 def trained(folder: Path, spec: DetectorSpec) -> Path:
     """A run folder from fit to verdict."""
-    run_dir = write_run(folder / "run", spec, rows=texts(8000))
+    rows, rng = texts(8000), np.random.default_rng(5)
+    rows = rows.append_column("account_age_s", pa.array(rng.lognormal(12, 2, len(rows))))
+    rows = rows.append_column("plan", pa.array(rng.choice(["free", "paid"], len(rows))))
+    run_dir = write_run(folder / "run", spec, rows=rows)
     fit(run_dir)
     complete(run_dir / "bundle")
     (run_dir / "training_set.json").write_text(json.dumps({"num_rows": 8000, "cutoff_us": 1}))
@@ -47,7 +56,11 @@ def deployed(home: Path, run_dir: Path, spec: DetectorSpec) -> tuple[Team, Bundl
 
 def api_key(home: Path) -> str:
     """A key without a rate limit that a benchmark could reach."""
-    return create_key(home / "api_keys.json", "bench", scopes=["decide", "bulk", "read"])
+    path = home / "api_keys.json"
+    secret = create_key(path, "bench", scopes=["decide", "bulk", "read"])
+    keys = [msgspec.structs.replace(key, per_second=1e6, burst=10**6) for key in read_keys(path)]
+    path.write_bytes(msgspec.json.encode(keys))
+    return secret
 
 
 def real_texts(num: int) -> list[str]:

@@ -1,7 +1,7 @@
 """Load on a server of this machine: connections that ask one after another, or arrivals at a fixed rate; loopback only.
 
-Run as a process of its own (`python -m tests.bench.load`), so that the CPU that asking takes is not counted as the
-server's. Requests are whole byte strings made beforehand; an answer is read up to its length, or its last chunk.
+It runs in a process of its own, so that the CPU that asking takes is not counted as the server's. Requests are whole
+byte strings made beforehand; an answer is read up to its length, or its last chunk.
 """
 
 import asyncio
@@ -23,7 +23,8 @@ class Outcome:
     """What came of a load: seconds per request, the status of each (0: no answer), bodies if asked for."""
 
     wall_s: float = 0.0
-    seconds: list[float] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)  # from when it was due
+    service_s: list[float] = field(default_factory=list)  # from when it was sent
     at: list[float] = field(default_factory=list)
     statuses: list[int] = field(default_factory=list)
     bodies: list[bytes] = field(default_factory=list)
@@ -111,12 +112,14 @@ async def _load(plan: Plan) -> Outcome:
                     await asyncio.sleep(asked - now)
             if not connection.is_open:
                 connection = await _connect(plan.port)
+            sent = time.perf_counter()
             future = connection.ask(plan.requests[number % len(plan.requests)])
             timer = loop.call_later(plan.timeout_s, connection.transport.abort)
             status, body = await future
             timer.cancel()
             answered = time.perf_counter()
             outcome.seconds.append(answered - asked)
+            outcome.service_s.append(answered - sent)
             outcome.at.append(answered)
             outcome.statuses.append(status)
             if plan.keep_bodies:
@@ -135,7 +138,7 @@ async def _connect(port: int) -> Connection:
 
 def load(plan: Plan) -> Outcome:
     """Run the load in a process of its own."""
-    command = [sys.executable, "-m", "tests.bench.load"]
+    command = [sys.executable, "-c", "from tests.bench.load import main; main()"]
     done = subprocess.run(command, input=pickle.dumps(plan), stdout=subprocess.PIPE, check=True)
     return pickle.loads(done.stdout)
 
@@ -153,6 +156,7 @@ def tree_mb(pid: int) -> float:
     return sum(p.memory_full_info().uss for p in [root, *root.children(recursive=True)]) / 1e6
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """The other side of `load`."""
     asked = pickle.loads(sys.stdin.buffer.read())
     sys.stdout.buffer.write(pickle.dumps(uvloop.run(_load(asked))))

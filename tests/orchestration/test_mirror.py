@@ -1,6 +1,7 @@
 """What people look at says what the ledger says: the registry's page, its alias, and the release's page in Dagster."""
 
 import json
+import os
 import shutil
 import socket
 import subprocess
@@ -50,7 +51,10 @@ def server(tmp_path_factory: pytest.TempPathFactory, database: Path) -> Iterator
         "--artifacts-destination",
         str(root / "artifacts"),
     ]
-    process = subprocess.Popen([sys.executable, "-m", *command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    env = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    process = subprocess.Popen(
+        [sys.executable, "-m", *command], env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     url = f"http://127.0.0.1:{port}"
     for _ in range(600):
         try:

@@ -49,6 +49,7 @@ def record(event: dict[str, Any], *, vault: Vault | None = None, text: str | Non
         reasons=["no label reached its threshold"],
         degraded=False,
         actions_left=10,
+        strikes=0,
         text_digest=vault.digest(text) if vault and text is not None else None,
     )
     return msgspec.structs.replace(decided, **fields)

@@ -165,6 +165,7 @@ class Deadly:
         return call
 
 
+@pytest.mark.slow
 def test_a_compaction_that_dies_at_any_step_brings_everything_back_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -191,6 +192,7 @@ def test_a_compaction_that_dies_at_any_step_brings_everything_back_once(
     assert num_deaths > 30
 
 
+@pytest.mark.slow
 def test_a_compaction_killed_again_and_again_brings_everything_back_once(
     lake: Lake, vault: Vault, folder: Path, tmp_path: Path
 ) -> None:
@@ -261,6 +263,7 @@ def test_an_event_that_somebody_else_brings_at_the_same_time_is_left_to_them(lak
     assert pq.read_table(served, partitioning=None)["event_id"].to_pylist() == ["r3"]
 
 
+@pytest.mark.slow
 def test_a_day_that_is_not_over_may_still_be_small_and_yesterday_may_not(lake: Lake, folder: Path) -> None:
     for ago in range(5, 1, -1):
         day_us = NOW_US - ago * DAY_US

@@ -99,4 +99,3 @@ def test_a_segment_has_its_own_threshold_and_a_rare_value_that_of_the_others() -
     found = [cut.at({"kind": kind}) for kind in ("prompt", "document", "never seen", None)]
 
     assert found == [0.5, None, 0.9, 0.9]
-    assert cut.moved(0.7).at({"kind": "prompt"}) == 0.7

@@ -32,7 +32,9 @@ SCHEMA_1 = {
 def test_a_record_of_the_first_schema_is_upgraded_and_nothing_else_in_it_changes() -> None:
     upgraded = decode(msgspec.json.encode(SCHEMA_1))
 
-    assert msgspec.to_builtins(upgraded) == SCHEMA_1 | {"text_digest": None, "strikes": 0, "schema": SCHEMA}
+    policy = {"name": "content", "version": 1, "digest": "p" * 64, "hotfix": ""}
+    added = {"policy": policy, "text_digest": None, "strikes": 0, "schema": SCHEMA}
+    assert msgspec.to_builtins(upgraded) == SCHEMA_1 | added
 
 
 def test_a_record_of_this_schema_is_read_as_it_was_written() -> None:

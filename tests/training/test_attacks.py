@@ -50,16 +50,19 @@ def test_training_shows_seen_techniques_alone_and_to_harmful_and_benign_texts_al
 
     added = shown.slice(len(rows))
     originals = dict(zip(rows["event_id"].to_pylist(), rows["text"].to_pylist(), strict=True))
-    possible = {
-        event_id: {TECHNIQUES[name].apply(originals[event_id], seed=spec.fit.seed) for name in SEEN}
-        for event_id in added["event_id"].to_pylist()
-    }
+    pairs = list(zip(added["event_id"].to_pylist(), added["text"].to_pylist(), strict=True))
+    is_bare = [
+        any(text == TECHNIQUES[name].apply(originals[event_id], seed=spec.fit.seed) for name in SEEN)
+        for event_id, text in pairs
+    ]
+    is_inside = [
+        any(TECHNIQUES[name].apply(originals[event_id], seed=spec.fit.seed) in text for name in SEEN)
+        for event_id, text in pairs
+    ]
     assert shown.slice(0, len(rows)).equals(rows)
     assert 900 < len(added) < 1100
-    assert all(
-        text in possible[event_id]
-        for event_id, text in zip(added["event_id"].to_pylist(), added["text"].to_pylist(), strict=True)
-    )
+    assert all(is_inside)
+    assert 0.45 < np.mean(is_bare) < 0.55
     assert abs(_share_of_spam(added) - _share_of_spam(rows)) < 0.04
 
 

@@ -57,6 +57,12 @@ def test_other_codes_and_letters_named_after_a_letter_read_as_the_plain_text() -
     assert read == {PLAIN}
 
 
+def test_a_disguise_below_another_is_undone_too() -> None:
+    hidden = "\u200b".join(PLAIN)
+
+    assert normalise(base64.b64encode(hidden.encode()).decode()) == PLAIN
+
+
 @pytest.mark.parametrize("text", ["room 101, 10 000 seats", "100 % of 3 &c. \\o/", "cafe 1984"])
 def test_numbers_and_signs_that_are_no_disguise_stay(text: str) -> None:
     assert normalise(text) == text

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import httpx
 
-START_S = 120.0
+START_S = 300.0
 
 
 @dataclass(frozen=True)
@@ -29,15 +29,20 @@ class Served:
 
 @contextmanager
 def served(
-    home: Path, *, env: Mapping[str, str] | None = None, log: Path | None = None, wait_for: str = "/readyz"
+    home: Path,
+    *,
+    env: Mapping[str, str] | None = None,
+    log: Path | None = None,
+    wait_for: str = "/readyz",
+    python: str = sys.executable,
 ) -> Iterator[Served]:
     """Serve a home until the end of the block, then drain it."""
     port = free_port()
-    command = [sys.executable, "-m", "bentoml", "serve", "serving.service:Mews", "--port", str(port)]
+    command = [python, "-m", "bentoml", "serve", "serving.service:Mews", "--port", str(port)]
     quiet = {"BENTOML_DO_NOT_TRACK": "true", "MEWS_HOME": str(home), "PYTHONPATH": "."}
     with (log or Path(os.devnull)).open("wb") as output:
         server = subprocess.Popen(
-            [*command, "--timeout-graceful-shutdown", "5"],
+            [*command, "--timeout-graceful-shutdown", "20"],
             env={**os.environ, **quiet, **(env or {})},
             stdout=output,
             stderr=output,

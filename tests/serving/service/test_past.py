@@ -43,6 +43,7 @@ def texts(num: int) -> list[str]:
     return [" ".join([*rng.choice(NOUNS, 6), *rng.choice(SPAM_WORDS, rng.integers(3))]) for _ in range(num)]
 
 
+@pytest.mark.slow
 def test_a_thousand_decisions_from_before_three_release_changes_replay_to_the_same_bits(
     client: TestClient, parts: Parts, team: Team, first: Bundle, policy: Bundle, runs: dict[str, Path], lake: Lake
 ) -> None:

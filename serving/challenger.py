@@ -1,0 +1,85 @@
+"""A challenger's process: scores, decides and logs what the champion answered, and acts on nobody.
+
+`python -m serving.challenger HOME STORES DETECTOR RELEASE POLICY FD` reads messages from a socket until its end. It
+runs at the kernel's idle priority and within a bound of memory, and dies with the service that started it.
+"""
+
+import asyncio
+import ctypes
+import json
+import os
+import resource
+import signal
+import socket
+import sys
+from pathlib import Path
+
+import msgspec
+
+from serving.budget import Budget
+from serving.decision_log import DecisionLog
+from serving.follow import Deployment
+from serving.known import Known
+from serving.metrics import Metrics
+from serving.moderator import Call, Moderator
+from serving.shadow import Message
+from serving.source import LedgerSource
+from serving.vault import Vault
+
+MAX_MEMORY = 3 << 30
+_MAX_MESSAGE = 4 << 20
+_MAX_TOGETHER = 64
+_PR_SET_PDEATHSIG = 1
+_decode = msgspec.json.Decoder(Message).decode
+
+
+def main(home: Path, stores: dict[str, str], deployment: Deployment, events: socket.socket) -> None:
+    """Load the release, which is verified here as everywhere, and work until the socket ends."""
+    source = LedgerSource(home, Known(home, stores).reader)
+    source.require_servable(deployment)
+    log = DecisionLog(home / "decisions")
+    moderator = Moderator(
+        log=log,
+        vault=Vault(home / "keys"),
+        pushes=None,
+        metrics=Metrics(),
+        budget=Budget(home / "budget" / deployment.release),  # of its own: it must not spend the champion's
+        role="challenger",
+    )
+    moderator.install(deployment.detector, source.load(deployment))
+    with asyncio.Runner() as runner:
+        while messages := _received(events):
+            runner.run(_decide(moderator, deployment.detector, messages))
+            log.tick()
+    log.close()
+
+
+def yield_to_others() -> None:
+    """Run only when nothing else does, with bounded memory, and not longer than the parent."""
+    os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+    resource.setrlimit(resource.RLIMIT_DATA, (MAX_MEMORY, MAX_MEMORY))
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _received(events: socket.socket) -> list[Message]:
+    """The next messages, as many as wait; none at the end."""
+    data = [events.recv(_MAX_MESSAGE)]
+    while data[-1] and len(data) < _MAX_TOGETHER:
+        try:
+            data.append(events.recv(_MAX_MESSAGE, socket.MSG_DONTWAIT))
+        except BlockingIOError:
+            break
+    return [_decode(one) for one in data if one]
+
+
+async def _decide(moderator: Moderator, detector: str, messages: list[Message]) -> None:
+    champion = moderator.champion(detector)
+    calls = (moderator.decide(champion, m.events, call=Call(m.request_id, m.caller)) for m in messages)
+    await asyncio.gather(*calls)
+
+
+if __name__ == "__main__":
+    yield_to_others()
+    home, stores, detector, release, policy, fd = sys.argv[1:]
+    with socket.socket(fileno=int(fd)) as events:
+        main(Path(home), json.loads(stores), Deployment(detector, release, policy), events)

@@ -1,0 +1,85 @@
+import asyncio
+from collections.abc import AsyncIterator
+
+import httpx
+import pytest
+from starlette.testclient import TestClient
+from starlette.types import Receive, Scope, Send
+
+from serving.bundle import Bundle
+from serving.client import AsyncClient, Client, LineError, Retries, ServiceError
+from serving.parts import Parts
+from serving.record import Answer
+from tests.serving.service.conftest import Team
+from tests.serving.service.served import served
+from tests.serving.service.test_service import BENIGN, SPAM
+
+NUM_BULK = 20_000
+
+
+class Refusing:
+    """Says that it is busy some times, and is the service afterwards."""
+
+    def __init__(self, app: object, *, times: int) -> None:
+        self._app, self.left = app, times
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.left -= 1
+        if self.left < 0:
+            await self._app(scope, receive, send)  # type: ignore[operator]
+            return
+        await send({"type": "http.response.start", "status": 503, "headers": [(b"retry-after", b"0")]})
+        await send({"type": "http.response.body", "body": b""})
+
+
+def test_the_client_decides_scores_and_tries_again_what_was_not_done(parts: Parts, first: Bundle, key: str) -> None:
+    parts.tick()
+    door = Refusing(parts.door, times=3)
+
+    with Client("http://testserver", key, http=TestClient(door)) as client:
+        decisions = client.decide("content", [{"text": SPAM}, {"text": BENIGN}])
+        scores = client.score("content", [{"text": SPAM}])
+
+    assert [decision.action for decision in decisions] == ["block", "allow"]
+    assert scores.release == first.digest
+    assert scores.scores == [decisions[0].scores]
+
+
+def test_a_refusal_names_what_is_wrong_and_is_not_tried_again(parts: Parts, first: Bundle, key: str) -> None:
+    parts.tick()
+
+    with (
+        Client("http://testserver", key, http=TestClient(parts.door)) as client,
+        pytest.raises(ServiceError) as refusal,
+    ):
+        client.decide("content", [{"txt": SPAM}])
+
+    assert (refusal.value.status, refusal.value.kind) == (400, "invalid_request")
+
+
+def test_a_service_that_stays_away_is_an_error_in_the_end() -> None:
+    with (
+        Client("http://127.0.0.1:9", "key", retries=Retries(most=2, first_wait_s=0.01)) as client,
+        pytest.raises(httpx.ConnectError),
+    ):
+        client.decide("content", [{"text": "a"}])
+
+
+def test_bulk_answers_every_line_of_a_long_stream_in_order_and_names_the_wrong_one(
+    team: Team, first: Bundle, key: str
+) -> None:
+    async def events() -> AsyncIterator[dict[str, object]]:
+        for number in range(NUM_BULK):
+            yield {"text": BENIGN, "event_id": f"e{number}"} if number != 7 else {"txt": "no event"}
+
+    async def ask(url: str) -> list[Answer | LineError]:
+        async with AsyncClient(url, key) as client:
+            return [answer async for answer in client.bulk("content", events())]
+
+    with served(team.home) as server:
+        answers = asyncio.run(ask(server.url))
+
+    assert len(answers) == NUM_BULK
+    assert isinstance(answers[7], LineError)
+    assert answers[7].line == 8
+    assert [a.event_id for a in answers if isinstance(a, Answer)] == [f"e{n}" for n in range(NUM_BULK) if n != 7]
