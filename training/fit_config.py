@@ -24,7 +24,8 @@ class FitConfig(Contract):
 
     `negative_share` of the rows without a violation are trained on, weighted to stand for all; `max_weight` bounds the
     inverse of a row's sampling probability. An unknown label counts as benign with `unknown_weight`; 0 masks it.
-    `disguised_share` of the training texts are shown once more, as the attack gym disguises them.
+    `disguised_share` of the training texts are shown once more, as the attack gym disguises them,
+    and the texts of `benign_suites`, which look as if they broke a rule, are shown as benign.
 
     `members` are what the network `average` is made of. `pretrained` is read by `static` (vectors of word pieces that
     are distilled from it) and by `encoder`, of which the last `trainable_layers` are tuned. `behaviour` is the mean of
@@ -49,6 +50,7 @@ class FitConfig(Contract):
     negative_share: float = 1.0
     max_weight: float = 10.0
     disguised_share: float = 0.0
+    benign_suites: list[str] = []
     patience: int = 3
     seed: int = 7
     devices: int = 1
