@@ -5,12 +5,13 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 from rich.table import Table
 
+from feature_repo.lake import DAY_US
 from feature_repo.tables import EVENT_TABLES
 from feature_repo.windows import VIEWS
 from orchestration.approvals import Approvals
@@ -123,7 +124,7 @@ def open_the_day(demo: Demo) -> LiveDay:
     from serving.auth import create_key
 
     events = list(_asked(demo))
-    evening_us = demo.world.scale.start_us(demo.world.scale.num_days) + int(EVENING * 86_400_000_000)
+    evening_us = time.time_ns() // 1000 - int((1 - EVENING) * DAY_US)
     day = LiveDay(
         url=f"http://127.0.0.1:{demo.ports.service}",
         key=create_key(demo.settings.home / "api_keys.json", "demo", scopes=["decide", "read"]),
@@ -139,7 +140,8 @@ def open_the_day(demo: Demo) -> LiveDay:
 def retrain(demo: Demo, first: dict[str, str]) -> dict[str, str]:
     """New labels arrive; the sensors do the rest until people are needed; returns what is to be served then."""
     with demo.story.stage(f"the day's labels arrive; automation trains {demo.retrained} again while requests flow"):
-        demo.world.generate(demo.settings.lake, demo.live_date, demo.live_date, tables=["labels"])
+        verdicts = demo.world.verdicts_on(demo.live_date)
+        demo.settings.lake.write("inbox", "labels", verdicts, day=demo.live_date)
         is_sealed = lambda: demo.desk.newest_release(demo.retrained).digest != first[demo.retrained]  # noqa: E731
         demo.story.wait(is_sealed, timeout_s=RETRAINS_IN_S, watch=failures(demo))
     second = first | {demo.retrained: demo.desk.newest_release(demo.retrained).digest}
@@ -184,8 +186,13 @@ def failures(demo: Demo) -> Callable[[], str | None]:
 
 
 def _asked(demo: Demo) -> Iterator[tuple[str, LiveEvent]]:
-    """The events of the live day, each with every detector that scores its table."""
-    for live in demo.world.live_events(demo.live_date):
+    """The events of the live day, each with every detector that scores its table.
+
+    The service answers for the last 24 hours, so the day is moved to end now, whatever the hour is.
+    """
+    moved_us = time.time_ns() // 1000 - demo.world.scale.start_us(demo.world.scale.num_days + 1)
+    for told in demo.world.live_events(demo.live_date):
+        live = replace(told, event={**told.event, "event_us": told.event["event_us"] + moved_us})
         for name, detector in demo.detectors.items():
             if detector.spec.events == live.table:
                 yield name, live

@@ -89,16 +89,20 @@ def _spread(connection: duckdb.DuckDBPyConnection, name: str, column: Column) ->
           FROM (SELECT day, {bin_} AS bin, count(*) AS num FROM recent GROUP BY ALL)
         ), days AS (
           SELECT day, any_value(total) AS total FROM bins GROUP BY day
+        ), spans AS (
+          SELECT days.day, count(*) AS num_days FROM days
+          JOIN days AS d ON d.day < days.day AND d.day >= days.day - {NUM_DAYS} GROUP BY ALL
         ), before AS (
           SELECT days.day, bins.bin, sum(bins.num) AS num FROM days
           JOIN bins ON bins.day < days.day AND bins.day >= days.day - {NUM_DAYS} GROUP BY ALL
         ), totals AS (
-          SELECT day, sum(num) AS total FROM before GROUP BY day
+          SELECT day, sum(num) AS total, any_value(num_days) AS num_days FROM before JOIN spans USING (day) GROUP BY day
         ), pairs AS (
           SELECT day, coalesce(bins.num / bins.total, 0) - coalesce(before.num / totals.total, 0) AS difference
           FROM before JOIN totals USING (day) FULL JOIN bins USING (day, bin)
         )
         SELECT day, CASE WHEN min(days.total) >= {_MIN_ROWS} AND min(totals.total) >= {_MIN_DAYS * _MIN_ROWS}
+                              AND min(totals.num_days) >= {_MIN_DAYS}
                          THEN sum(abs(difference)) / 2 END AS {name}_moved
         FROM pairs JOIN days USING (day) JOIN totals USING (day) GROUP BY day
     """  # noqa: S608

@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from feature_repo.online import OnlineFeatures
+from feature_repo.online import FeaturesUnavailable, OnlineFeatures
 from feature_repo.tables import ENTITIES
 from serving import challenges, deployment
 from serving.approval import require_servable
@@ -18,7 +18,7 @@ from serving.deployment import Shelves
 from serving.follow import VERIFY_EVERY_S, Deployment
 from serving.hotfix import applied
 from serving.ledger import Ledger
-from serving.live import FeaturesUnavailable, Live
+from serving.live import Live
 from serving.people import load_people
 from serving.record import PolicyRef
 from serving.release import read_policy
@@ -100,5 +100,5 @@ class LedgerSource:
         """A reader whose first answer, which opens connections, nobody has to wait for."""
         reader = self._reader(service)
         with suppress(FeaturesUnavailable):
-            reader.read([dict.fromkeys(ENTITIES, "-")], time.time_ns() // 1000)
+            reader.read([dict.fromkeys(ENTITIES, "-")], [time.time_ns() // 1000])
         return reader

@@ -1,7 +1,7 @@
 """The world: a simulated AI service whose truth is known, written day by day into the lake's inbox."""
 
 from collections import defaultdict
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import date
 from functools import cached_property
@@ -11,8 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from feature_repo.lake import Lake
-from feature_repo.tables import TABLES
+from feature_repo.lake import DAY_US, Lake
 from orchestration.world.accounts import MISUSE, accounts_of
 from orchestration.world.campaigns import cast, dishonest_cohort
 from orchestration.world.grammar import LABELS
@@ -65,13 +64,11 @@ class World:
         last: date | None = None,
         *,
         before_us: int | None = None,
-        tables: Collection[str] = tuple(TABLES),
     ) -> Summary:
         """Write the days from first to last (default: all) into the inbox, and their truth into the zone `truth`.
 
         Labels are written on the day on which they become known, so those about the last days come with later days.
-        Events that arrive at `before_us` or later are left out, and so are tables that are not asked for. Writing a day
-        again changes nothing.
+        Events that arrive at `before_us` or later are left out. Writing a day again changes nothing.
         """
         start = self.scale.day_of(first or self.days()[0])
         stop = self.scale.day_of(last or self.days()[-1])
@@ -82,8 +79,7 @@ class World:
             pending.append(verdicts_of(self._day(number), events))
             if number >= start:
                 known, pending = _split_known(pending, before_us=self.scale.start_us(number + 1))
-                arrived = {t: each.arrived(before_us) for t, each in events.items() if t in tables}
-                known = known if "labels" in tables else known.slice(0, 0)
+                arrived = {table: each.arrived(before_us) for table, each in events.items()}
                 for table, count in self._write_day(lake, number, events=arrived, labels=known).items():
                     counts[table] += count
             elif number == start - 1:
@@ -100,6 +96,15 @@ class World:
         """The events of a day in the order in which they happen; writes nothing."""
         events = self.events(self.scale.day_of(when))
         return iter(sorted((e for h in events.values() for e in _live(h)), key=lambda e: e.event["event_us"]))
+
+    def verdicts_on(self, when: date) -> pa.Table:
+        """What becomes known on a day about the events of the days before it."""
+        number = self.scale.day_of(when)
+        before = range(max(0, number - LONGEST_DAYS), number)
+        verdicts = pa.concat_tables([verdicts_of(self._day(n), self.events(n)) for n in before])
+        start_us = self.scale.start_us(number)
+        known_us = verdicts["known_us"]
+        return verdicts.filter(pc.and_(pc.greater_equal(known_us, start_us), pc.less(known_us, start_us + DAY_US)))
 
     def _write_day(self, lake: Lake, number: int, *, events: dict[str, Happened], labels: pa.Table) -> dict[str, int]:
         when = self.scale.date_of(number)
