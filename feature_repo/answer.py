@@ -18,12 +18,14 @@ class Answers:
         self._shape = Shape(view)
         self._head, self._num_columns = self._shape.head, self._shape.num_columns
         self._num = sum(1 for _ in view.features)
-        self._totals: list[list[tuple[int, int, int]]] = [[] for _ in self._shape.windows]
+        self._totals: list[list[tuple[int, int]]] = [[] for _ in self._shape.windows]
+        self._means: list[list[tuple[int, int]]] = [[] for _ in self._shape.windows]
         self._distincts: list[list[tuple[int, int, int]]] = [[] for _ in self._shape.distincts]
         self._since: list[int] = []
         self._compile(view)
         self._windows = [
-            (w.span_us, w.grain_us, outputs) for w, outputs in zip(view.windows, self._totals, strict=True)
+            (HEAD + number, window.span_us, window.grain_us, self._totals[number], self._means[number])
+            for number, window in enumerate(view.windows)
         ]
 
     def _compile(self, view: View) -> None:
@@ -36,8 +38,10 @@ class Answers:
                     self._distincts[columns.index(str(measure.of))].append(output)
                 elif measure.kind in ("count", "sum", "mean"):
                     column = 0 if measure.kind == "count" else 1 + view.sums.index(str(measure.of))
-                    scale = measure.scale if measure.kind == "mean" else 0
-                    self._totals[self._shape.windows.index(window)].append((position, column, scale))
+                    place = self._shape.windows.index(window)
+                    self._totals[place].append((position, column))
+                    if measure.kind == "mean":
+                        self._means[place].append((position, measure.scale))
                 else:
                     raise ValueError(f"a measure of kind {measure.kind!r} has no windows online")
                 position += 1
@@ -57,7 +61,7 @@ class Answers:
         base = self._sum(words, row, at_us=at_us, later=later)
         if self._distincts:
             self._count_values(words, row, base, at_us=at_us, later=later)
-        longest_us, grain_us, _ = self._windows[-1]
+        _, longest_us, grain_us, _, _ = self._windows[-1]
         edge = at_us - longest_us
         for position in self._since if last_us >= edge - edge % grain_us else ():
             row[position] = (at_us - last_us) / 1_000_000
@@ -65,22 +69,22 @@ class Answers:
 
     def _sum(self, words: Words, row: list[Any], *, at_us: int, later: range) -> int:
         """Fill in what is summed over windows, and return where the next series begins."""
-        base = self._head
-        for number, (span_us, grain_us, outputs) in enumerate(self._windows):
-            length = words[HEAD + number]
+        base, num_columns = self._head, self._num_columns
+        for number, span_us, grain_us, totals, means in self._windows:
+            length = words[number]
             edge = at_us - span_us
-            place = bisect_left(words, edge - edge % grain_us, base, base + length) - base
-            totals = base + length  # of the first column; those of each further one follow
-            num = words[totals + length] - words[totals + place] - len(later)
-            for position, column, scale in outputs:
-                total = num
-                if column:
-                    start = totals + column * (length + 1)
-                    total = words[start + length] - words[start + place]
-                    for fact in later:
-                        total -= words[fact + 1 + column]
-                row[position] = total if not scale else total / (num * scale) if num else None
-            base = totals + self._num_columns * (length + 1)
+            first = bisect_left(words, edge - edge % grain_us, base, base + length) + length  # of the column's totals
+            last = base + 2 * length
+            for position, column in totals:
+                further = column * (length + 1)
+                row[position] = words[last + further] - words[first + further]
+                if later:
+                    row[position] -= sum(words[fact + 1 + column] for fact in later) if column else len(later)
+            if means:
+                num = words[last] - words[first] - len(later)
+                for position, scale in means:
+                    row[position] = row[position] / (num * scale) if num else None
+            base = last + 1 + (num_columns - 1) * (length + 1)
         return base
 
     def _count_values(self, words: Words, row: list[Any], base: int, *, at_us: int, later: range) -> None:
@@ -95,9 +99,7 @@ class Answers:
                 totals = base + length
                 place = bisect_left(words, start, base, totals) - base
                 num = words[totals + length] - words[totals + place]
-                for us in before:
-                    num -= us < start
-                row[position] = num
+                row[position] = num - sum(us < start for us in before) if before else num
             base += 2 * length + 1
 
     def _seen_before(self, words: Words, number: int, later: range) -> list[int]:

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from feature_repo.state import Fact, hash64
-from feature_repo.windows import DAY, MICRO, VIEWS, View
+from feature_repo.windows import DAY, MICRO, SQUARE, VIEWS, View
 
 Event = Mapping[str, Any]
 VERDICT_WAIT_US = 90 * DAY  # as in facts_verdicts.sql
@@ -42,7 +42,9 @@ def _kinds(table: str, event: Event) -> Iterator[tuple[str, dict[str, Any]]]:
     if table == "requests":
         yield "requests", seen
     elif table == "payments":
-        yield "payments", {**seen, "amount_micros": int(event["amount"] * MICRO + 0.5)}
+        amount = event["amount"]
+        square = int(amount * amount * SQUARE + 0.5)
+        yield "payments", {**seen, "amount_micros": int(amount * MICRO + 0.5), "amount_square": square}
     elif table == "accounts":
         is_signup = event["kind"] == "signup"
         yield "accounts", {**seen, "is_signup": int(is_signup)}

@@ -93,17 +93,21 @@ class Lake:
             connection.execute(f"CREATE VIEW decisions AS {self.select('log', 'decisions')}")
             yield connection
 
+    def files(self, zone: Zone, table: str, *, first: date | None = None, last: date | None = None) -> list[Path]:
+        """The files of a table, with its days bounded inclusively."""
+        days = [d for d in self.days(zone, table) if (first is None or d >= first) and (last is None or d <= last)]
+        return [file for day in days for file in sorted(self.folder(zone, table, day).glob("*.parquet"))]
+
     def select(self, zone: Zone, table: str, *, first: date | None = None, last: date | None = None) -> str:
         """SQL that reads a table, with its days bounded inclusively; an absent table reads as empty."""
         columns = _DECLARED[table].columns if table in _DECLARED else {}
-        days = [d for d in self.days(zone, table) if (first is None or d >= first) and (last is None or d <= last)]
-        if not days:
+        files = self.files(zone, table, first=first, last=last)
+        if not files:
             nulls = ", ".join(f"CAST(NULL AS {c.type}) AS {n}" for n, c in columns.items()) or "NULL AS nothing"
             return f"SELECT {nulls} WHERE false"
-        folder = self.folder(zone, table)
-        files = ", ".join(f"'{folder}/day={d.isoformat()}/*.parquet'" for d in days)
+        quoted = ", ".join(f"'{file}'" for file in files)
         names = ", ".join(columns) or "* EXCLUDE (day)"
-        return f"SELECT {names} FROM read_parquet([{files}], hive_partitioning = true, union_by_name = true)"  # noqa: S608
+        return f"SELECT {names} FROM read_parquet([{quoted}], hive_partitioning = true, union_by_name = true)"  # noqa: S608
 
 
 def days_between(first: date, last: date) -> list[date]:

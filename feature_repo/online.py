@@ -2,7 +2,7 @@
 
 import sqlite3
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -22,6 +22,7 @@ PAUSE_S = 0.2  # after a failure the store is left alone for as long, so that re
 NOT_ANSWERED = (RedisError, sqlite3.Error, OSError)
 Status = Literal["present", "missing", "expired"]
 Content = bytes | memoryview
+Found = dict[tuple[str, str], list[Content | None]]  # the states of each entity, in the order of its views
 
 
 class FeaturesUnavailable(Exception):
@@ -30,10 +31,15 @@ class FeaturesUnavailable(Exception):
 
 @dataclass(frozen=True)
 class FeatureRow:
-    """The features of one event's entities, and for each whether it was present, missing or expired."""
+    """The features of one event's entities, and which of them are not present: missing or expired."""
 
     values: dict[str, Any]
-    status: dict[str, Status]
+    absent: dict[str, Status]
+
+    @property
+    def status(self) -> dict[str, Status]:
+        """Of each feature, whether it was present, missing or expired."""
+        return {name: self.absent.get(name, "present") for name in self.values}
 
 
 class OnlineFeatures:
@@ -41,10 +47,13 @@ class OnlineFeatures:
 
     def __init__(self, states: States, views: Sequence[View]) -> None:
         self._states = states
-        self._views = [_Readable(view) for view in views]
         self._columns: dict[str, tuple[Column, ...]] = {}
+        self._views: list[_Readable] = []
         for view in views:
-            self._columns[view.entity] = (*self._columns.get(view.entity, ()), (view.name, layout.STATE))
+            before = self._columns.get(view.entity, ())
+            self._views.append(_Readable(view, place=len(before)))
+            self._columns[view.entity] = (*before, (view.name, layout.STATE))
+        self._names = tuple(name for view in self._views for name in view.names)
         self._not_before_s = 0.0
 
     def read(self, events: Sequence[Event], at_us: Sequence[int], *, table: str | None = None) -> list[FeatureRow]:
@@ -59,75 +68,69 @@ class OnlineFeatures:
         try:
             found = self._fetch(events)
             if table == "accounts" or (table and len(events) > 1):  # a signup knows itself
-                found |= self._with_each_other(table, events)
+                self._count_each_other(table, events, found)
         except NOT_ANSWERED as error:
             self._not_before_s = time.monotonic() + PAUSE_S
             raise FeaturesUnavailable(type(error).__name__) from error
         return [self._row(event, moment, found) for event, moment in zip(events, at_us, strict=True)]
 
-    def _fetch(self, events: Sequence[Event]) -> dict[tuple[str, str], Content | None]:
+    def _fetch(self, events: Sequence[Event]) -> Found:
         keys = {(name, key) for event in events for name in self._columns if (key := event.get(name)) is not None}
         asked = [Asked(name, key, self._columns[name]) for name, key in keys]
-        return {
-            (view, one.key): content
-            for one, contents in zip(asked, self._states.read(asked), strict=True)
-            for (view, _), content in zip(one.columns, contents, strict=True)
-        }
+        return dict(zip(keys, self._states.read(asked), strict=True))
 
-    def _with_each_other(self, table: str, events: Sequence[Event]) -> dict[tuple[str, str], Content | None]:
-        """The states that these events move and read, as if all of them had been pushed."""
-        read = {view.name for view in self._views}
+    def _count_each_other(self, table: str, events: Sequence[Event], found: Found) -> None:
+        """Let the states that these events move and read be as if all of them had been pushed."""
+        places = {view.name: (view.entity, view.place) for view in self._views}
         facts: dict[Slot, dict[int, Fact]] = {}
         for event in events:
             for slot, fact in facts_of(table, event):
-                if slot.view in read:
+                if slot.view in places:
                     facts.setdefault(slot, {})[fact.id] = fact
         shared = {
             slot: list(of_slot.values())
             for slot, of_slot in facts.items()
             if len(of_slot) > 1 or VIEWS[slot.view].template == "profile"
         }
-        moved: dict[tuple[str, str], Content | None] = {}
-        for (slot, of_slot), found in zip(shared.items(), self._states.find(shared), strict=True):
-            state = state_of(VIEWS[slot.view], found)
+        for (slot, of_slot), before in zip(shared.items(), self._states.find(shared), strict=True):
+            state = state_of(VIEWS[slot.view], before)
             for fact in of_slot:
-                if fact.id not in found.known:
+                if fact.id not in before.known:
                     state.push(fact)
-            moved[slot] = state.to_bytes()[0] + bytes(MARK)
-        return moved
+            entity, place = places[slot.view]
+            found[entity, slot.key][place] = state.to_bytes()[0] + bytes(MARK)
 
-    def _row(self, event: Event, at_us: int, found: Mapping[tuple[str, str], Content | None]) -> FeatureRow:
-        values: dict[str, Any] = {}
-        statuses: dict[str, Status] = {}
+    def _row(self, event: Event, at_us: int, found: Found) -> FeatureRow:
+        values: list[Any] = []
+        absent: dict[str, Status] = {}
         for view in self._views:
             key = event.get(view.entity)
+            status: Status = "missing"
             if key is None:
-                values.update(view.unasked)
-                status: Status = "missing"
+                values += view.unasked
             else:
-                status, answered = view.at(found[view.name, key], at_us)
-                values.update(zip(view.names, answered, strict=True))
-            statuses.update(view.statuses[status])
-        return FeatureRow(values, statuses)
+                status, answered = view.at(found[view.entity, key][view.place], at_us)
+                values += answered
+            if status != "present":
+                absent.update(dict.fromkeys(view.names, status))
+        return FeatureRow(dict(zip(self._names, values, strict=True)), absent)
 
 
 class _Readable:
     """One view as requests read it."""
 
-    def __init__(self, view: View) -> None:
-        self.name, self.entity, self._view = view.name, view.entity, view
+    def __init__(self, view: View, *, place: int) -> None:
+        self.entity, self.name, self.place, self._view = view.entity, view.name, place, view
         self.names = [feature.name for feature in view.features]
-        kinds: tuple[Status, ...] = ("present", "missing", "expired")
-        self.statuses = {status: dict.fromkeys(self.names, status) for status in kinds}
-        self.unasked = dict.fromkeys(self.names)
+        self.unasked = [None] * len(self.names)
         self._answers = None if view.template == "profile" else Answers(view)
-        self._nothing = nothing(view).to_bytes()[0]
+        self._nothing = nothing(view).to_bytes()[0] + bytes(MARK)
 
     def at(self, content: Content | None, at_us: int) -> tuple[Status, list[Any]]:
         """The features at a moment, from a state as it was found."""
         if content is None:
             return "missing", self._answer(self._nothing, at_us)[0]
-        answered, known_us = self._answer(content[:-MARK], at_us)
+        answered, known_us = self._answer(content, at_us)
         if known_us + TTL_US < at_us:
             return "expired", self._answer(self._nothing, at_us)[0]
         return "present", answered
@@ -135,7 +138,7 @@ class _Readable:
     def _answer(self, content: Content, at_us: int) -> tuple[list[Any], int]:
         """The features, and the last moment of which the state knows."""
         if self._answers is None:
-            profile = Profile.from_bytes(content)
+            profile = Profile.from_bytes(content[:-MARK])
             return profile.at(self._view, at_us), max(profile.horizon_us, profile.last_us)
-        words = memoryview(content).cast("q")
+        words = memoryview(content).cast("q")  # the last one is the mark
         return self._answers.at(words, at_us), max(words[0], words[1])

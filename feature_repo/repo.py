@@ -14,9 +14,9 @@ from feature_repo.lake import Lake
 from feature_repo.layout import SEEN, STATE, state_view
 from feature_repo.online import TTL_US
 from feature_repo.tables import ENTITIES
-from feature_repo.windows import SERVICES, VIEWS, View
+from feature_repo.windows import SERVICES, TTL_DAYS, VIEWS, View, definition
 
-TTL = timedelta(days=2)  # a row is read at its own moment; the longest pause of a view's materialization is a day
+TTL = timedelta(days=TTL_DAYS)
 STATE_TTL = timedelta(microseconds=TTL_US)  # which `feature_repo.online` enforces
 _DTYPES: dict[str, PrimitiveFeastType] = {"int": Int64, "float": Float64, "str": String}
 
@@ -26,7 +26,11 @@ def objects(lake: Lake) -> list[Entity | FeatureView | FeatureService]:
     entities = {name: Entity(name=name, join_keys=[name], value_type=ValueType.STRING) for name in ENTITIES}
     views = {view.name: feature_view(view, entities[view.entity], lake) for view in VIEWS.values()}
     services = [
-        FeatureService(name=service.name, features=[views[name] for name in service.views])
+        FeatureService(
+            name=service.name,
+            features=[views[name] for name in service.views],
+            tags={"definition": definition(service)},
+        )
         for service in SERVICES.values()
     ]
     states = [_state_view(view, entities[view.entity], lake) for view in VIEWS.values()]

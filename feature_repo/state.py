@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from feature_repo.windows import DAY, View, Window
 
-TAIL = 64
+TAIL = 32
 NEVER = -1
 HEAD = 4  # horizon, last fact, last fact that is not in the tail, rows of the tail; then the lengths of all series
 Words = Sequence[int]
@@ -163,8 +163,8 @@ class State:
                 totals.append([b - a for a, b in pairwise(words[at : at + length + 1])])
                 at += length + 1
             cells.update(zip(starts, map(list, zip(*totals, strict=True)), strict=True))
-        at = len(words) - words[3] * shape.row
-        state.tail = [list(words[row : row + shape.row]) for row in range(at, len(words), shape.row)]
+        at = tail_start(shape, words)
+        state.tail = [list(words[row : row + shape.row]) for row in range(at, at + words[3] * shape.row, shape.row)]
         state.seen = _unlisted(seen, len(shape.distincts))
         return state
 
@@ -197,9 +197,19 @@ def _packed(words: Iterable[int]) -> bytes:
     return pack(f"<{len(listed)}q", *listed)
 
 
+def tail_start(shape: Shape, words: Words) -> int:
+    """Where the facts that are kept one by one begin; behind them there may be the mark of a store."""
+    at = shape.head
+    for number in range(len(shape.windows)):
+        at += words[HEAD + number] * (1 + shape.num_columns) + shape.num_columns
+    for number in range(len(shape.windows), len(shape.windows) + len(shape.distincts)):
+        at += 2 * words[HEAD + number] + 1
+    return at
+
+
 def last_before(words: Words, shape: Shape, at_us: int) -> tuple[int, range]:
     """The last fact before a moment, and where the tail's facts from that moment on begin."""
-    first = len(words) - words[3] * shape.row
-    rows = range(first, len(words), shape.row)
+    first = tail_start(shape, words)
+    rows = range(first, first + words[3] * shape.row, shape.row)
     place = bisect_left(rows, at_us, key=lambda row: words[row])
     return (words[rows[place - 1]] if place else words[2]), rows[place:]

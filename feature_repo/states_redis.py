@@ -57,8 +57,8 @@ class RedisStates:
 
     def read(self, asked: Sequence[Asked]) -> list[list[bytes | memoryview | None]]:
         """One HMGET per entity, in one round trip."""
-        commands = [("HMGET", self._key(one.entity, one.key), *_fields(one.columns)) for one in asked]
-        return [[value and layout.from_value(value) for value in values] for values in self._ask(commands)]
+        packed = [_hmget(self._key(one.entity, one.key), one.columns) for one in asked]
+        return [[value and layout.from_value(value) for value in values] for values in self._exchange(packed)]
 
     def find(self, wanted: Mapping[Slot, Sequence[Fact]]) -> list[Found]:
         """States first and ids after them, so that a fact that comes in between is seen by its mark."""
@@ -104,14 +104,17 @@ class RedisStates:
         return ("EVAL", _MOVE, len(keys), *keys, *arguments)
 
     def _ask(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
-        """Send everything, then read everything: what redis-py's pipeline does, at two thirds of its cost."""
+        return self._exchange([_packed(command) for command in commands])
+
+    def _exchange(self, packed: Sequence[bytes]) -> list[Any]:
+        """Send all commands, then read all answers: what redis-py's pipeline does, at half of its cost."""
         answers: list[Any] = []
-        for start in range(0, len(commands), _BATCH):
+        for start in range(0, len(packed), _BATCH):
             until = time.monotonic() + self._deadline_s
             connection = self._pool.get_connection()
             try:
-                batch = commands[start : start + _BATCH]
-                connection.send_packed_command(connection.pack_commands(batch))
+                batch = packed[start : start + _BATCH]
+                connection.send_packed_command([b"".join(batch)])
                 for _ in batch:
                     answers.append(connection.read_response(disable_decoding=True))
                     if time.monotonic() > until:
@@ -139,6 +142,23 @@ def _prefix(entity: str) -> bytes:
 @lru_cache
 def _fields(columns: tuple[Column, ...]) -> tuple[bytes, ...]:
     return tuple(layout.redis_field(view, column) for view, column in columns)
+
+
+@lru_cache
+def _around_key(columns: tuple[Column, ...]) -> tuple[bytes, bytes]:
+    before = b"*%d\r\n$5\r\nHMGET\r\n" % (2 + len(columns))
+    return before, b"".join(b"$%d\r\n%b\r\n" % (len(field), field) for field in _fields(columns))
+
+
+def _hmget(key: bytes, columns: tuple[Column, ...]) -> bytes:
+    before, after = _around_key(columns)
+    return b"%b$%d\r\n%b\r\n%b" % (before, len(key), key, after)
+
+
+def _packed(command: Sequence[Any]) -> bytes:
+    """A command in Redis's own protocol."""
+    words = [word if isinstance(word, bytes) else str(word).encode() for word in command]
+    return b"*%d\r\n" % len(words) + b"".join(b"$%d\r\n%b\r\n" % (len(word), word) for word in words)
 
 
 def _id(number: int) -> bytes:

@@ -107,6 +107,6 @@ def _moment(event: Event, now_us: int) -> int:
 def _used(row: FeatureRow, inputs: list[str]) -> Features:
     return Features(
         values={name: row.values[name] for name in inputs},
-        missing=[name for name in inputs if row.status[name] == "missing"],
-        expired=[name for name in inputs if row.status[name] == "expired"],
+        missing=[name for name in inputs if row.absent.get(name) == "missing"],
+        expired=[name for name in inputs if row.absent.get(name) == "expired"],
     )

@@ -31,11 +31,15 @@ class Gate(Contract):
 
 
 class Ratio(Contract):
-    """A derived number: `numerator / (denominator + 1)`, null where either is null; a ratio to own history."""
+    """A derived number: `numerator / (denominator + 1)`, null where either is null; a ratio to own history.
+
+    `is_square`: the numerator is a mean square, of which the root is taken.
+    """
 
     name: str
     numerator: str
     denominator: str
+    is_square: bool = False
 
 
 class Retrain(Contract):

@@ -76,14 +76,17 @@ class QuantileNormal:
 
     @classmethod
     def fit(cls, column: Doubles) -> Self:
-        """Learn the quantiles; tied quantiles share the mean of their ranks."""
+        """Learn the quantiles at evenly spaced scores, so that the tails are told apart as finely as the middle.
+
+        Tied quantiles share the middle of their ranks.
+        """
         known = column[np.isfinite(column)]
         if not known.size:
             return cls([0.0], [0.0])
-        ranks = np.linspace(0, 1, min(NUM_QUANTILES, known.size) + 1)
-        values, place = np.unique(np.quantile(known, ranks), return_inverse=True)
-        means = np.bincount(place, weights=ranks) / np.bincount(place)
-        scores = [NormalDist().inv_cdf(mean) if 0 < mean < 1 else FARTHEST * (2 * mean - 1) for mean in means]
+        ranks = np.r_[0.0, [NormalDist().cdf(score) for score in np.linspace(-FARTHEST, FARTHEST, NUM_QUANTILES)], 1.0]
+        values, first, count = np.unique(np.quantile(known, ranks), return_index=True, return_counts=True)
+        middles = (ranks[first] + ranks[first + count - 1]) / 2
+        scores = [NormalDist().inv_cdf(m) if 0 < m < 1 else FARTHEST * (2 * m - 1) for m in middles]
         return cls(values.tolist(), np.clip(scores, -FARTHEST, FARTHEST).tolist())
 
     def apply(self, column: Doubles) -> Doubles:
@@ -184,7 +187,12 @@ def _number(rows: "Rows | pa.Table", name: str, ratios: list[Ratio]) -> Doubles:
     for ratio in ratios:
         if ratio.name == name:
             with np.errstate(divide="ignore", invalid="ignore"):
-                return _number(rows, ratio.numerator, []) / (_number(rows, ratio.denominator, []) + 1)
+                above = _number(rows, ratio.numerator, [])
+                return (np.sqrt(above) if ratio.is_square else above) / (_number(rows, ratio.denominator, []) + 1)
+    if not isinstance(rows, Sequence) and name in rows.column_names:
+        column = rows[name].to_numpy()
+        if column.dtype.kind in "iuf":  # a table's column is checked by its type, without a look at every value
+            return column.astype(np.float64)
     values = _values(rows, name)
     if wrong := [v for v in values if v is not None and not isinstance(v, int | float | np.number)]:
         raise ValueError(f"{name!r} holds a {type(wrong[0]).__name__}; it must be a number or null")

@@ -82,7 +82,9 @@ class World:
         return [*alone, (rare, found.at(OTHER))] if rare else alone
 
     def keeps(self, parts: list[Segment], threshold: float) -> bool:
-        value = float(rate(self.promise.kind, parts, np.array([threshold], dtype=np.float64))[0])
+        single = np.float32(threshold)  # a score reaches it from half a step below on: scores are rounded to it
+        reached = (np.float64(single) + np.float64(np.nextafter(single, np.float32(-1)))) / 2
+        value = float(rate(self.promise.kind, parts, np.array([reached]))[0])
         return value <= self.promise.limit if self.promise.kind == "benign_fpr" else value >= self.promise.limit
 
     def num_needed(self) -> float:

@@ -97,6 +97,9 @@ class TunedEncoder(nn.Module):
         return none_PE.index_add(0, owners, vectors_WE) / totals_P1
 
 
+Reading = MeanOfNgrams | MeanOfPieces | FrozenEncoder | TunedEncoder
+
+
 class Heads(nn.Module):
     """One head per member over its own part of the pooled text and all dense columns: what ONNX holds."""
 
@@ -123,11 +126,9 @@ class TextNetwork(nn.Module):
 
     def __init__(self, spec: DetectorSpec, encoder: Encoder) -> None:
         super().__init__()
-        kinds: dict[
-            str, Callable[[DetectorSpec, Encoder], MeanOfNgrams | MeanOfPieces | FrozenEncoder | TunedEncoder]
-        ] = {"ngram": MeanOfNgrams, "static": MeanOfPieces, "encoder": TunedEncoder}
-        if spec.fit.has_frozen_encoder:
-            kinds["encoder"] = FrozenEncoder
+        encoder_kind = FrozenEncoder if spec.fit.has_frozen_encoder else TunedEncoder
+        kinds: dict[str, Callable[[DetectorSpec, Encoder], Reading]]
+        kinds = {"ngram": MeanOfNgrams, "static": MeanOfPieces, "encoder": encoder_kind}
         readers = {name: kinds[name](spec, encoder) for name in spec.fit.readers}
         self.readers = nn.ModuleDict(readers)
         self.head = Heads(spec, encoder, sizes=[reader.size for reader in readers.values()])

@@ -116,6 +116,7 @@ def test_a_passkey_logs_in_reads_the_card_and_approves(
     assert require_servable(office.reopen(), office.people, release.path) == release
 
 
+@pytest.mark.bypass
 @pytest.mark.parametrize("path", ["/admin/", "/admin/bundles/{digest}"])
 def test_without_a_session_every_page_leads_to_the_login(client: TestClient, release: Bundle, path: str) -> None:
     found = client.get(path.format(digest=release.digest))
@@ -123,6 +124,7 @@ def test_without_a_session_every_page_leads_to_the_login(client: TestClient, rel
     assert (found.status_code, found.headers["location"]) == (307, "/admin/login")
 
 
+@pytest.mark.bypass
 @pytest.mark.parametrize("act", ["draft", "submit"])
 @pytest.mark.parametrize("cookie", [None, "e30.00", "W10.", "x"])
 def test_without_a_session_nothing_is_stated(client: TestClient, release: Bundle, act: str, cookie: str | None) -> None:
@@ -133,6 +135,7 @@ def test_without_a_session_nothing_is_stated(client: TestClient, release: Bundle
     assert found.status_code == 401
 
 
+@pytest.mark.bypass
 @pytest.mark.parametrize("how", [{"origin": "https://evil.com"}, {"flags": 1}, {"site": "evil.com"}])
 def test_a_login_from_elsewhere_is_refused(
     client: TestClient, parts: Parts, mia: Authenticator, how: dict[str, Any]
@@ -140,6 +143,7 @@ def test_a_login_from_elsewhere_is_refused(
     assert client.post("/admin/login", json=answer(parts, mia, **how)).status_code == 401
 
 
+@pytest.mark.bypass
 def test_a_login_cannot_be_replayed(client: TestClient, parts: Parts, mia: Authenticator) -> None:
     asked = answer(parts, mia)
 
@@ -147,10 +151,12 @@ def test_a_login_cannot_be_replayed(client: TestClient, parts: Parts, mia: Authe
     assert client.post("/admin/login", json=asked).status_code == 401
 
 
+@pytest.mark.bypass
 def test_an_unknown_passkey_does_not_log_in(client: TestClient, parts: Parts, mia: Authenticator) -> None:
     assert client.post("/admin/login", json=answer(parts, Authenticator())).status_code == 401
 
 
+@pytest.mark.bypass
 def test_a_login_is_no_approval(
     office: Office, release: Bundle, parts: Parts, client: TestClient, mia: Authenticator
 ) -> None:
@@ -167,6 +173,7 @@ def test_a_login_is_no_approval(
     assert status(office.ledger, office.people, release).signed_by == ()
 
 
+@pytest.mark.bypass
 def test_a_session_ends_when_its_person_is_taken_out(
     office: Office, release: Bundle, parts: Parts, client: TestClient, mia: Authenticator
 ) -> None:
@@ -179,6 +186,7 @@ def test_a_session_ends_when_its_person_is_taken_out(
     assert found.status_code == 403
 
 
+@pytest.mark.bypass
 def test_nobody_is_shown_an_altered_card(release: Bundle, parts: Parts, client: TestClient, mia: Authenticator) -> None:
     logged_in(client, parts, mia)
     (release.path / "card.md").chmod(0o644)
