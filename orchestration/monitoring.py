@@ -16,7 +16,7 @@ from training.score_bins import ScoreBins, Shift
 _COUNTS = """
     SELECT release, policy_version, action, count(*) AS decisions, count(*) FILTER (degraded) AS degraded,
            quantile_cont(greatest(at_us - event_us, 0) / 1e6, [0.5, 0.95]) AS latency_s
-    FROM decided WHERE role = 'champion' GROUP BY ALL ORDER BY decisions DESC
+    FROM decided GROUP BY ALL ORDER BY decisions DESC
 """
 
 
@@ -42,7 +42,7 @@ class DayOfDecisions:
 
     @property
     def num_decisions(self) -> int:
-        """Decisions of champions."""
+        """Decisions that were acted on, by a champion or a canary."""
         return sum(row.num_decisions for row in self.rows)
 
     @property
@@ -95,7 +95,8 @@ def day_of_decisions(lake: Lake, releases: Path, detector: str, day: date) -> Da
     """Count a day's decisions of a detector; a release that was sealed without score bins is compared with nothing."""
     with lake.connect() as connection:
         decided = lake.select("log", DECISIONS.name, first=day, last=day)
-        connection.execute(f"CREATE TEMP VIEW decided AS SELECT * FROM ({decided}) WHERE detector = '{detector}'")  # noqa: S608
+        acted = f"SELECT * FROM ({decided}) WHERE detector = '{detector}' AND role <> 'challenger'"  # noqa: S608
+        connection.execute(f"CREATE TEMP VIEW decided AS {acted}")
         rows = [Row(*row) for row in connection.execute(_COUNTS).fetchall()]
         shifts = {}
         for release in sorted({row.release for row in rows}):
@@ -111,5 +112,5 @@ def _evaluated(release: Path) -> Mapping[str, ScoreBins]:
 
 
 def _scores(connection: duckdb.DuckDBPyConnection, release: str, label: str) -> Any:
-    query = "SELECT scores[?] AS score FROM decided WHERE release = ? AND role = 'champion' AND NOT degraded"
+    query = "SELECT scores[?] AS score FROM decided WHERE release = ? AND NOT degraded"
     return connection.execute(query, [label, release]).fetchnumpy()["score"]

@@ -4,6 +4,7 @@ Features, log and lake then know the entity by its hash alone, so what was learn
 stays in the home; whoever holds it can tell whether a hash is of an id they know, which is how an account is forgotten.
 """
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,10 +13,13 @@ from training.policy import Privacy
 
 _PREFIX = "h_"
 _LENGTH = 40  # hex digits, 160 bits; an id of the lake holds at most 64 characters
+_PSEUDONYM = re.compile(_PREFIX + rf"[0-9a-f]{{{_LENGTH}}}")
 
 
 def pseudonym(value: str, vault: Vault) -> str:
-    """The id by which an entity is known where a policy hashes it."""
+    """The id by which an entity is known where a policy hashes it; a pseudonym stays what it is, as in a shadow."""
+    if _PSEUDONYM.fullmatch(value):
+        return value
     return _PREFIX + vault.digest(value)[:_LENGTH]
 
 

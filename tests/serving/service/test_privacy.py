@@ -68,3 +68,4 @@ def test_the_same_id_has_the_same_pseudonym_with_one_key_and_another_with_anothe
 
     assert pseudonym("ann", one) == pseudonym("ann", again) != pseudonym("ann", other)
     assert pseudonym("ann", one) != pseudonym("bob", one)
+    assert pseudonym(pseudonym("ann", one), one) == pseudonym("ann", one)
