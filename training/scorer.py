@@ -88,7 +88,8 @@ def pool(table: Floats, bags: Bags) -> Floats:
     for at, (first, last) in enumerate(pairwise(bags.bounds.tolist())):
         if last > first:
             np.sum(table.take(bags.ids[first:last], axis=0), axis=0, out=pooled[at])
-    return pooled / np.maximum(np.diff(bags.bounds), 1)[:, None].astype(np.float32)
+    pooled /= np.maximum(np.diff(bags.bounds), 1)[:, None].astype(np.float32)
+    return pooled
 
 
 def _tables(bundle: Path) -> dict[str, Floats]:
