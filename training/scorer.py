@@ -88,7 +88,7 @@ def pool(table: Floats, bags: Bags) -> Floats:
     for at, (first, last) in enumerate(pairwise(bags.bounds.tolist())):
         if last > first:
             np.sum(table.take(bags.ids[first:last], axis=0), axis=0, out=pooled[at])
-    pooled /= np.maximum(np.diff(bags.bounds), 1)[:, None]
+    pooled /= np.maximum(np.diff(bags.bounds), 1)[:, None].astype(np.float32)
     return pooled
 
 
