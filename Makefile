@@ -7,7 +7,7 @@ FIND_LINKS := $(if $(PIP_FIND_LINKS),--find-links $(PIP_FIND_LINKS))
 include infra/quiet.env
 export
 
-.PHONY: help setup demo up test check fmt bench lock
+.PHONY: help setup demo demo-real up test check fmt bench lock
 
 help: ## list the targets
 	@grep -hE '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -25,6 +25,10 @@ $(VENV)/.synced: requirements.txt pyproject.toml
 
 demo: setup ## a simulated service, from raw events to an approved, answering detector
 	@$(PY) -m orchestration.cli demo
+
+demo-real: export MEWS_HOME := $(or $(MEWS_HOME),.mews-real)
+demo-real: setup ## the same chain on public data below MEWS_DATA (default ../shared/data), in a home of its own
+	@$(PY) -m orchestration.cli demo-real
 
 up: setup ## Dagster, MLflow and the service under one supervisor
 	@$(PY) -m orchestration.cli up

@@ -58,10 +58,9 @@ def features_at(lake: Lake, view: View, moments: Sequence[tuple[str | None, int]
         days = [day_of(us) for _, us in moments]
         bound_tables(connection, lake, view, first=min(days), last=max(days))
         connection.register("asked", asked)
-        connection.execute(
-            "CREATE TEMP TABLE points AS SELECT DISTINCT *, us AS created FROM asked WHERE entity NOTNULL"
-        )
-        connection.execute(f"CREATE TEMP TABLE facts AS {text.facts(view)}")
+        connection.execute("CREATE TEMP TABLE moments AS SELECT DISTINCT * FROM asked WHERE entity NOTNULL")
+        connection.execute("CREATE TEMP TABLE points AS SELECT *, us AS created FROM moments")
+        connection.execute(f"CREATE TEMP TABLE facts AS {text.near(view, text.facts(view))}")
         rows = connection.sql(text.features(view)).to_arrow_table().to_pylist()
     names = [feature.name for feature in view.features]
     found = {(row[view.entity], row["event_us"]): {name: row[name] for name in names} for row in rows}
@@ -70,19 +69,24 @@ def features_at(lake: Lake, view: View, moments: Sequence[tuple[str | None, int]
 
 def evaluate(connection: duckdb.DuckDBPyConnection, view: View) -> pa.Table:
     """The features of a view at the `moments` (entity, us) of a connection, one row per moment and late fact."""
-    connection.execute(f"CREATE OR REPLACE TEMP TABLE facts AS {text.facts(view)}")
+    connection.execute(f"CREATE OR REPLACE TEMP TABLE facts AS {text.near(view, text.facts(view))}")
     connection.execute(f"CREATE OR REPLACE TEMP TABLE points AS {text.points(view)}")
     return connection.sql(text.features(view)).to_arrow_table()
 
 
 def bound_tables(connection: duckdb.DuckDBPyConnection, lake: Lake, view: View, *, first: date, last: date) -> None:
     """Let the tables of a connection show only the days that a view needs to answer from `first` to `last`."""
-    start = None
-    if view.reach_us:
-        delay = LABEL_DELAY_DAYS if "verdicts" in view.facts else 0
-        start = first - timedelta(days=-(-view.reach_us // DAY_US) + delay)
+    start = first_needed(view, first)
     for table in TABLES:
         connection.execute(f"CREATE OR REPLACE VIEW {table} AS {lake.select('events', table, first=start, last=last)}")
+
+
+def first_needed(view: View, first: date) -> date | None:
+    """The first day of events that a view needs to answer on a day; None: all there are."""
+    if not view.reach_us:
+        return None
+    delay = LABEL_DELAY_DAYS if "verdicts" in view.facts else 0
+    return first - timedelta(days=-(-view.reach_us // DAY_US) + delay)
 
 
 def stamped(rows: pa.Table) -> pa.Table:
@@ -92,21 +96,16 @@ def stamped(rows: pa.Table) -> pa.Table:
     return rows.append_column("event_timestamp", event_timestamp).append_column("created", created)
 
 
-def touched_days(lake: Lake, day: date, *, views: Sequence[str] = ALL) -> list[date]:
-    """The days whose feature rows change because facts of a day arrived late; they are to be computed again."""
-    ends = [_last_touched(lake, day, VIEWS[name]) for name in views]
-    last = max((end for end in ends if end), default=None)
-    return [] if last is None else [day + timedelta(days=i) for i in range((last - day).days + 1)]
-
-
-def _last_touched(lake: Lake, day: date, view: View) -> date | None:
-    """A late fact changes rows from its own moment until its arrival, and none beyond the view's reach."""
+def touched_days(lake: Lake, first: date, last: date, view: View) -> list[date]:
+    """The later days with feature rows that see a fact of some days which came late; they are to be computed again."""
+    later = [day for day in lake.days("features", view.name) if day > last]
+    if not later:
+        return []
     with lake.connect() as connection:
-        bound_tables(connection, lake, view, first=day, last=day)
-        first_us, end_us = start_us(day), start_us(day) + DAY_US
-        reach_us = view.reach_us or 1 << 62
-        row = connection.execute(
-            f"SELECT max(least(known_us, us + {reach_us})) FROM ({text.facts(view)}) "  # noqa: S608
-            f"WHERE known_us > us AND us >= {first_us} AND us < {end_us}"
-        ).fetchone()
-    return None if row is None or row[0] is None else day_of(row[0])
+        bound_tables(connection, lake, view, first=first, last=last)
+        query = f"""SELECT max(us) FROM ({text.facts(view)})
+                    WHERE known_us > us AND us >= {start_us(first)} AND us < {start_us(last) + DAY_US}"""  # noqa: S608
+        [(last_us,)] = connection.execute(query).fetchall()
+    if last_us is None:
+        return []
+    return [day for day in later if not view.reach_us or day <= day_of(last_us + view.reach_us)]

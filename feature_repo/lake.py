@@ -14,10 +14,21 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from feature_repo.tables import TABLES
+from feature_repo.tables import DECISIONS, TABLES, Table
 
-Zone = Literal["inbox", "events", "quarantine", "features", "state", "truth"]
+Zone = Literal["inbox", "events", "quarantine", "features", "state", "truth", "log"]
 DAY_US = 86_400_000_000
+ARROW = {
+    "VARCHAR": pa.string(),
+    "BIGINT": pa.int64(),
+    "INTEGER": pa.int32(),
+    "DOUBLE": pa.float64(),
+    "TINYINT": pa.int8(),
+    "BOOLEAN": pa.bool_(),
+    "VARCHAR[]": pa.list_(pa.string()),
+    "MAP(VARCHAR, DOUBLE)": pa.map_(pa.string(), pa.float64()),
+}
+_DECLARED = {**TABLES, DECISIONS.name: DECISIONS}
 
 
 def day_of(event_us: int) -> date:
@@ -30,9 +41,15 @@ def start_us(day: date) -> int:
     return int(datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp()) * 1_000_000
 
 
+def schema_of(table: Table) -> pa.Schema:
+    """The columns of a table as Arrow types."""
+    return pa.schema([(name, ARROW[column.type]) for name, column in table.columns.items()])
+
+
 @dataclass(frozen=True)
 class Lake:
-    """A folder of zones (`inbox` arrived, `events` validated, `quarantine` refused, `features`, `truth`) and tables.
+    """A folder of zones (`inbox` arrived, `events` validated, `quarantine` refused, `log` decided, `features`, `truth`)
+    and tables.
 
     A partition is `ZONE/TABLE/day=YYYY-MM-DD/NAME.parquet`. Writing a file under a name that exists replaces it, in one
     rename: a reader sees the old file or the new one.
@@ -66,26 +83,31 @@ class Lake:
 
     @contextmanager
     def connect(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        """An in-memory DuckDB with bounded memory that spills beside the lake, and with a view of each event table."""
+        """An in-memory DuckDB with bounded memory that spills beside the lake, and with a view of each table."""
         spill = self.root / ".spill"
         spill.mkdir(parents=True, exist_ok=True)
         with duckdb.connect(config={"memory_limit": self.memory_limit, "temp_directory": str(spill)}) as connection:
             connection.execute("SET TimeZone = 'UTC'")
             for table in TABLES:
                 connection.execute(f"CREATE VIEW {table} AS {self.select('events', table)}")
+            connection.execute(f"CREATE VIEW decisions AS {self.select('log', 'decisions')}")
             yield connection
+
+    def files(self, zone: Zone, table: str, *, first: date | None = None, last: date | None = None) -> list[Path]:
+        """The files of a table, with its days bounded inclusively."""
+        days = [d for d in self.days(zone, table) if (first is None or d >= first) and (last is None or d <= last)]
+        return [file for day in days for file in sorted(self.folder(zone, table, day).glob("*.parquet"))]
 
     def select(self, zone: Zone, table: str, *, first: date | None = None, last: date | None = None) -> str:
         """SQL that reads a table, with its days bounded inclusively; an absent table reads as empty."""
-        columns = TABLES[table].columns if table in TABLES else {}
-        days = [d for d in self.days(zone, table) if (first is None or d >= first) and (last is None or d <= last)]
-        if not days:
+        columns = _DECLARED[table].columns if table in _DECLARED else {}
+        files = self.files(zone, table, first=first, last=last)
+        if not files:
             nulls = ", ".join(f"CAST(NULL AS {c.type}) AS {n}" for n, c in columns.items()) or "NULL AS nothing"
             return f"SELECT {nulls} WHERE false"
-        folder = self.folder(zone, table)
-        files = ", ".join(f"'{folder}/day={d.isoformat()}/*.parquet'" for d in days)
+        quoted = ", ".join(f"'{file}'" for file in files)
         names = ", ".join(columns) or "* EXCLUDE (day)"
-        return f"SELECT {names} FROM read_parquet([{files}], hive_partitioning = true, union_by_name = true)"  # noqa: S608
+        return f"SELECT {names} FROM read_parquet([{quoted}], hive_partitioning = true, union_by_name = true)"  # noqa: S608
 
 
 def days_between(first: date, last: date) -> list[date]:

@@ -1,184 +1,144 @@
-"""What is known about entities right now: states in Feast's online store, read and moved without a query engine."""
+"""What is known about entities at a moment: states in an online store, read without Feast or a query engine."""
 
+import sqlite3
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
 from typing import Any, Literal
 
-import duckdb
-import pandas as pd
-from feast import FeatureStore
-from feast.protos.feast.types.EntityKey_pb2 import EntityKey
-from feast.protos.feast.types.Value_pb2 import Value
+from redis.exceptions import RedisError
 
-from feature_repo import text
-from feature_repo.compute import bound_tables
-from feature_repo.lake import DAY_US, Lake, start_us
-from feature_repo.state import State
-from feature_repo.windows import MICRO, SERVICES, VIEWS, View
+from feature_repo import layout
+from feature_repo.answer import Answers
+from feature_repo.facts import Event, Slot, facts_of
+from feature_repo.profile import Profile
+from feature_repo.push import nothing, state_of
+from feature_repo.state import Fact
+from feature_repo.states import MARK, Asked, Column, States
+from feature_repo.windows import DAY, VIEWS, View
 
-TTL_US = 32 * DAY_US  # past the longest window every count is zero anyway
+TTL_US = 32 * DAY  # past the longest window every count is zero anyway
+PAUSE_S = 0.2  # after a failure the store is left alone for as long, so that requests do not all wait for it
+NOT_ANSWERED = (RedisError, sqlite3.Error, OSError)
 Status = Literal["present", "missing", "expired"]
-_PUSHED = {
-    "requests": ("requests",),
-    "payments": ("payments",),
-    "accounts": ("accounts", "signups"),
-}
+Content = bytes | memoryview
+Found = dict[tuple[str, str], list[Content | None]]  # the states of each entity, in the order of its views
+
+
+class FeaturesUnavailable(Exception):
+    """The online store did not answer within its deadline."""
 
 
 @dataclass(frozen=True)
 class FeatureRow:
-    """The features of one event's entities, and for each whether it was present, missing or expired."""
+    """The features of one event's entities, and which of them are not present: missing or expired."""
 
     values: dict[str, Any]
-    status: dict[str, Status]
+    absent: dict[str, Status]
 
-
-def state_view(view: View) -> str:
-    """The Feast view that holds the states of a view."""
-    return f"{view.name}_state"
+    @property
+    def status(self) -> dict[str, Status]:
+        """Of each feature, whether it was present, missing or expired."""
+        return {name: self.absent.get(name, "present") for name in self.values}
 
 
 class OnlineFeatures:
-    """Reads the features of one service, and moves the states of every view that an event is a fact of."""
+    """Reads the views of one feature service, for all events of a call at once."""
 
-    def __init__(self, store: FeatureStore, service: str) -> None:
-        self._states = _States(store)
-        self._views = [VIEWS[name] for name in SERVICES[service].views]
+    def __init__(self, states: States, views: Sequence[View]) -> None:
+        self._states = states
+        self._columns: dict[str, tuple[Column, ...]] = {}
+        self._views: list[_Readable] = []
+        for view in views:
+            before = self._columns.get(view.entity, ())
+            self._views.append(_Readable(view, place=len(before)))
+            self._columns[view.entity] = (*before, (view.name, layout.STATE))
+        self._names = tuple(name for view in self._views for name in view.names)
+        self._not_before_s = 0.0
 
-    def read(self, entities: Sequence[Mapping[str, str | None]], at_us: int | None = None) -> list[FeatureRow]:
-        """f(entity, at_us) of each event's entities; an unknown entity has the features of one without a past."""
-        moment = time.time_ns() // 1000 if at_us is None else at_us
-        rows = [FeatureRow({}, {}) for _ in entities]
-        for view in self._views:
-            keys = [entity.get(view.entity) for entity in entities]
-            states = self._states.read(view, sorted({key for key in keys if key is not None}))
-            for row, key in zip(rows, keys, strict=True):
-                _fill(row, view, states.get(key) if key else None, is_asked=key is not None, at_us=moment)
-        return rows
+    def read(self, events: Sequence[Event], at_us: Sequence[int], *, table: str | None = None) -> list[FeatureRow]:
+        """f(entity, t) of the entities of each event at its moment, in one round trip; raises FeaturesUnavailable.
 
-    def push(self, table: str, events: Iterable[Mapping[str, Any]]) -> None:
-        """Let events count for whatever is read next; pushing one again changes nothing."""
-        batch = list(events)
-        for view in VIEWS.values():
-            facts = [f for f in _PUSHED[table] if f in view.facts]
-            mine = [e for e in batch if facts and e.get(view.entity) is not None and _is_fact(facts, e)]
-            if mine:
-                self._push(view, table, mine)
+        An unknown entity has the features of one without a past; where an event names no entity they are null. With
+        the table of the events, each also counts for those of the same call that come after it, which takes a second
+        round trip where entities repeat.
+        """
+        if time.monotonic() < self._not_before_s:
+            raise FeaturesUnavailable("it did not answer a moment ago")
+        try:
+            found = self._fetch(events)
+            if table == "accounts" or (table and len(events) > 1):  # a signup knows itself
+                self._count_each_other(table, events, found)
+        except NOT_ANSWERED as error:
+            self._not_before_s = time.monotonic() + PAUSE_S
+            raise FeaturesUnavailable(type(error).__name__) from error
+        return [self._row(event, moment, found) for event, moment in zip(events, at_us, strict=True)]
 
-    def _push(self, view: View, table: str, events: Sequence[Mapping[str, Any]]) -> None:
-        keys = sorted({str(e[view.entity]) for e in events})
-        states = {key: State() for key in keys} | self._states.read(view, keys)
-        moved = {
-            str(e[view.entity])
-            for e in events
-            if states[e[view.entity]].push(f"{table}/{e['event_id']}", _fact(view, table, e))
+    def _fetch(self, events: Sequence[Event]) -> Found:
+        keys = {(name, key) for event in events for name in self._columns if (key := event.get(name)) is not None}
+        asked = [Asked(name, key, self._columns[name]) for name, key in keys]
+        return dict(zip(keys, self._states.read(asked), strict=True))
+
+    def _count_each_other(self, table: str, events: Sequence[Event], found: Found) -> None:
+        """Let the states that these events move and read be as if all of them had been pushed."""
+        places = {view.name: (view.entity, view.place) for view in self._views}
+        facts: dict[Slot, dict[int, Fact]] = {}
+        for event in events:
+            for slot, fact in facts_of(table, event):
+                if slot.view in places:
+                    facts.setdefault(slot, {})[fact.id] = fact
+        shared = {
+            slot: list(of_slot.values())
+            for slot, of_slot in facts.items()
+            if len(of_slot) > 1 or VIEWS[slot.view].template == "profile"
         }
-        self._states.write(view, {key: states[key] for key in sorted(moved)})
+        for (slot, of_slot), before in zip(shared.items(), self._states.find(shared), strict=True):
+            state = state_of(VIEWS[slot.view], before)
+            for fact in of_slot:
+                if fact.id not in before.known:
+                    state.push(fact)
+            entity, place = places[slot.view]
+            found[entity, slot.key][place] = state.to_bytes()[0] + bytes(MARK)
+
+    def _row(self, event: Event, at_us: int, found: Found) -> FeatureRow:
+        values: list[Any] = []
+        absent: dict[str, Status] = {}
+        for view in self._views:
+            key = event.get(view.entity)
+            status: Status = "missing"
+            if key is None:
+                values += view.unasked
+            else:
+                status, answered = view.at(found[view.entity, key][view.place], at_us)
+                values += answered
+            if status != "present":
+                absent.update(dict.fromkeys(view.names, status))
+        return FeatureRow(dict(zip(self._names, values, strict=True)), absent)
 
 
-def materialize(lake: Lake, store: FeatureStore, day: date) -> dict[str, int]:
-    """Rebuild the states of every entity from the lake up to the end of a day; what was pushed later stays."""
-    states = _States(store)
-    counts = {}
-    for view in VIEWS.values():
-        fresh = _from_lake(lake, view, day)
-        for key, older in states.read(view, sorted(fresh)).items():
-            fresh[key].keep_tail_of(older)
-        states.write(view, fresh)
-        counts[view.name] = len(fresh)
-    return counts
+class _Readable:
+    """One view as requests read it."""
 
+    def __init__(self, view: View, *, place: int) -> None:
+        self.entity, self.name, self.place, self._view = view.entity, view.name, place, view
+        self.names = [feature.name for feature in view.features]
+        self.unasked = [None] * len(self.names)
+        self._answers = None if view.template == "profile" else Answers(view)
+        self._nothing = nothing(view).to_bytes()[0] + bytes(MARK)
 
-class _States:
-    """The states of all views in Feast's online store, by its own interface."""
+    def at(self, content: Content | None, at_us: int) -> tuple[Status, list[Any]]:
+        """The features at a moment, from a state as it was found."""
+        if content is None:
+            return "missing", self._answer(self._nothing, at_us)[0]
+        answered, known_us = self._answer(content, at_us)
+        if known_us + TTL_US < at_us:
+            return "expired", self._answer(self._nothing, at_us)[0]
+        return "present", answered
 
-    def __init__(self, store: FeatureStore) -> None:
-        self._store = store
-        self._provider = store._get_provider()
-        self._tables = {view.name: store.get_feature_view(state_view(view)) for view in VIEWS.values()}
-
-    def read(self, view: View, keys: Sequence[str]) -> dict[str, State]:
-        """The states that exist."""
-        if not keys:
-            return {}
-        asked = [EntityKey(join_keys=[view.entity], entity_values=[Value(string_val=key)]) for key in keys]
-        answers = self._provider.online_read(self._store.config, self._tables[view.name], asked, ["state"])
-        found = {}
-        for key, (_, features) in zip(keys, answers, strict=True):
-            if features and (content := features["state"].bytes_val):
-                found[key] = State.from_bytes(content)
-        return found
-
-    def write(self, view: View, states: Mapping[str, State]) -> None:
-        """Replace states."""
-        if not states:
-            return
-        now = datetime.now(UTC)
-        rows = [
-            {view.entity: k, "state": s.to_bytes(), "event_timestamp": now, "created": now} for k, s in states.items()
-        ]
-        self._store.write_to_online_store(state_view(view), df=pd.DataFrame(rows))
-
-
-def _fill(row: FeatureRow, view: View, state: State | None, *, is_asked: bool, at_us: int) -> None:
-    is_expired = state is not None and max(state.horizon_us, _last_us(state)) + TTL_US < at_us
-    known = State() if state is None or is_expired else state
-    values = known.features(view, at_us) if is_asked else dict.fromkeys((f.name for f in view.features), None)
-    status: Status = "expired" if is_expired else "missing" if state is None else "present"
-    row.values.update(values)
-    row.status.update(dict.fromkeys(values, status))
-
-
-def _last_us(state: State) -> int:
-    return max([state.latest.get("us", 0), *(fact["us"] for fact in state.tail.values())])
-
-
-def _is_fact(facts: Sequence[str], event: Mapping[str, Any]) -> bool:
-    return facts != ["signups"] or event.get("kind") == "signup"
-
-
-def _fact(view: View, table: str, event: Mapping[str, Any]) -> dict[str, Any]:
-    derived = {
-        "us": event["event_us"],
-        "amount_micros": int(event["amount"] * MICRO + 0.5) if table == "payments" else 0,
-        "is_signup": int(event.get("kind") == "signup"),
-    }
-    return {name: derived.get(name, event.get(name)) for name in ("us", *view.sums, *view.values)}
-
-
-def _from_lake(lake: Lake, view: View, day: date) -> dict[str, State]:
-    horizon_us = start_us(day) + DAY_US
-    states: dict[str, State] = {}
-
-    def of(entity: str) -> State:
-        return states.setdefault(entity, State(horizon_us))
-
-    with lake.connect() as connection:
-        bound_tables(connection, lake, view, first=day, last=day)
-        known = f"SELECT * FROM ({text.facts(view)}) WHERE us < {horizon_us} AND known_us <= {horizon_us}"  # noqa: S608
-        connection.execute(f"CREATE TEMP TABLE known AS {known}")
-        for window in view.windows:
-            sums = "".join(f", sum({s})::BIGINT" for s in view.sums)
-            grain, start = f"us - us % {window.grain_us}", window.start(horizon_us)
-            cells = f"SELECT entity, {grain}, count(*){sums} FROM known WHERE us >= {start} GROUP BY ALL"  # noqa: S608
-            for entity, at, *cell in _rows(connection, cells):
-                of(entity).grains.setdefault(window.name, {})[str(at)] = cell
-        for column in view.values if view.windows else ():
-            last = f"max(us - us % {view.windows[0].grain_us})"
-            seen = f"SELECT entity, {column}, {last} FROM known WHERE {column} IS NOT NULL GROUP BY ALL"  # noqa: S608
-            for entity, value, at in _rows(connection, seen):
-                of(entity).seen.setdefault(column, {})[value] = at
-        said = view.values if not view.windows else []
-        names = ["us", *said]
-        smallest = "".join(f", min({value})" for value in said)  # of one microsecond, as profile.sql.j2 takes it
-        last_us = "SELECT entity, max(us) AS us FROM known GROUP BY entity"
-        query = f"SELECT entity, us{smallest} FROM known JOIN ({last_us}) USING (entity, us) GROUP BY entity, us"  # noqa: S608
-        for entity, *values in _rows(connection, query):
-            of(entity).latest = dict(zip(names, values, strict=True))
-    return states
-
-
-def _rows(connection: duckdb.DuckDBPyConnection, query: str) -> list[tuple[Any, ...]]:
-    return connection.execute(query).fetchall()
+    def _answer(self, content: Content, at_us: int) -> tuple[list[Any], int]:
+        """The features, and the last moment of which the state knows."""
+        if self._answers is None:
+            profile = Profile.from_bytes(content[:-MARK])
+            return profile.at(self._view, at_us), max(profile.horizon_us, profile.last_us)
+        words = memoryview(content).cast("q")  # the last one is the mark
+        return self._answers.at(words, at_us), max(words[0], words[1])

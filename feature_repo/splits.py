@@ -3,7 +3,7 @@
 Of the events without a published split, the earliest 60 % are for training, then 10 % for validation, 15 % for
 calibration (thresholds) and the last 15 % for the test. A fifth of the accounts, chosen by a hash, is never trained on,
 so that the test also shows accounts that the detector has not met (`entity_seen`). A published validation split is
-halved by a hash: one half validates, the other calibrates.
+halved by a hash, one half validates and the other calibrates, unless a split for calibration is published too.
 """
 
 # md5_number_lower is the same on any machine and version, unlike DuckDB's own hash()
@@ -16,7 +16,8 @@ SPLIT_SQL = """
     ),
     split AS (
         SELECT * EXCLUDE (place, is_held_out, published_split),
-               CASE WHEN published_split = 'validation' AND md5_number_lower(event_id) % 2 = 0 THEN 'calibration'
+               CASE WHEN published_split = 'validation' AND md5_number_lower(event_id) % 2 = 0
+                         AND NOT EXISTS (SELECT 1 FROM rows WHERE published_split = 'calibration') THEN 'calibration'
                     WHEN published_split IS NOT NULL THEN published_split
                     WHEN place < 0.6 THEN CASE WHEN is_held_out THEN NULL ELSE 'train' END
                     WHEN place < 0.7 THEN 'validation'

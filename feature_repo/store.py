@@ -4,27 +4,41 @@ import hashlib
 from pathlib import Path
 
 import yaml
-from feast import FeatureStore
+from feast import FeatureService, FeatureStore
 
 from feature_repo import repo
 from feature_repo.lake import Lake
+from feature_repo.layout import PROJECT
 
 _MARK = "applied.sha256"
+# What `feast apply`, run in the store's folder, reads: the same objects, named once.
+_OBJECTS = """\
+from pathlib import Path
+
+from feature_repo.lake import Lake
+from feature_repo.repo import objects
+
+globals().update({f"{type(o).__name__}_{o.name}": o for o in objects(Lake(Path(__file__).parents[1] / "lake"))})
+"""
+
+
+class ServiceChanged(ValueError):
+    """A feature service is immutable: changed features are a new service, such as `payment_v2`."""
 
 
 def open_store(home: Path, *, redis: str = "", registry_uri: str = "") -> FeatureStore:
     """The store below `home/feast`: SQLite and a registry file, or Redis (HOST:PORT,db=N) and a registry in SQL.
 
-    The duckdb offline store is named aloud: Feast's default returned wrong rows.
+    The offline store is named aloud: the default of Feast returned wrong rows.
     """
     folder = (home / "feast").absolute()
     folder.mkdir(parents=True, exist_ok=True)
     in_sql = {"registry_type": "sql", "path": registry_uri}
     config = {
-        "project": "mews",
+        "project": PROJECT,
         "provider": "local",
         "registry": {**(in_sql if registry_uri else {"path": str(folder / "registry.db")}), "cache_ttl_seconds": 60},
-        "offline_store": {"type": "duckdb"},
+        "offline_store": {"type": "feature_repo.offline.AsofOfflineStore"},
         "online_store": {"type": "redis", "connection_string": redis}
         if redis
         else {"type": "sqlite", "path": str(folder / "online.db")},
@@ -32,6 +46,7 @@ def open_store(home: Path, *, redis: str = "", registry_uri: str = "") -> Featur
     }
     text = yaml.safe_dump(config, sort_keys=True)
     (folder / "feature_store.yaml").write_text(text, encoding="utf-8")
+    (folder / "objects.py").write_text(_OBJECTS, encoding="utf-8")
     store = FeatureStore(repo_path=str(folder))
     _apply(store, Lake(home.absolute() / "lake"), folder=folder, config=text)
     return store
@@ -45,5 +60,15 @@ def _apply(store: FeatureStore, lake: Lake, *, folder: Path, config: str) -> Non
     mark = folder / _MARK
     if mark.exists() and mark.read_text(encoding="utf-8") == digest:
         return
+    _require_same_services(store, [o for o in objects if isinstance(o, FeatureService)])
     store.apply(objects)
     mark.write_text(digest, encoding="utf-8")
+
+
+def _require_same_services(store: FeatureStore, declared: list[FeatureService]) -> None:
+    """Detectors and releases name a service, and must go on meaning the same by it."""
+    known = {service.name: service.tags for service in store.list_feature_services()}
+    for service in declared:
+        before, now = known.get(service.name, {}).get("definition"), service.tags["definition"]
+        if before not in (None, now):
+            raise ServiceChanged(f"feature service {service.name!r} changed under its name; give it a new one")

@@ -9,8 +9,9 @@ EVENT_ID = r"^[A-Za-z0-9_.:-]{1,64}$"
 class Column:
     """One column; `values` is a closed set, `minimum`/`maximum` are inclusive, `pattern` is a regular expression."""
 
-    type: str  # a DuckDB type: VARCHAR, BIGINT, INTEGER, DOUBLE, TINYINT
+    type: str  # a DuckDB type that `feature_repo.lake.ARROW` knows
     is_nullable: bool = False
+    is_forgettable: bool = False  # whoever brings an event must give it, but a policy may keep it out of the lake
     is_unique: bool = False
     minimum: float | None = None
     maximum: float | None = None
@@ -53,7 +54,7 @@ REQUESTS = Table(
             values=("prompt", "completion", "social", "message", "system_prompt", "document", "functional_test"),
             meaning="what the text is",
         ),
-        text=Column("VARCHAR", meaning="the text itself; never logged"),
+        text=Column("VARCHAR", is_forgettable=True, meaning="the text itself; never logged"),
         num_tokens=Column("INTEGER", minimum=0, maximum=10_000_000),
     ),
 )
@@ -99,6 +100,31 @@ LABELS = Table(
             values=("train", "validation", "calibration", "test", "unused"),
             meaning="frozen by the data's publisher; unused: for features only; null: split by time and entity",
         ),
+    },
+)
+
+DECISIONS = Table(
+    "decisions",
+    "what the service decided, by the day on which it was logged; never from an inbox",
+    {
+        "decision_id": Column("VARCHAR", is_unique=True),
+        "at_us": Column("BIGINT", meaning="when it was decided, microseconds since 1970 UTC"),
+        "event_us": Column("BIGINT", meaning="when the event happened"),
+        "event_table": Column("VARCHAR", values=("requests", "payments", "accounts")),
+        "event_id": Column("VARCHAR", meaning="of the event in its table; an event can be decided more than once"),
+        "account_id": _ID,
+        "detector": Column("VARCHAR"),
+        "release": Column("VARCHAR", meaning="digest of the release that scored it"),
+        "policy": Column("VARCHAR"),
+        "policy_version": Column("INTEGER"),
+        "policy_digest": Column("VARCHAR"),
+        "role": Column("VARCHAR", meaning="champion, or a role that acts on nobody"),
+        "action": Column("VARCHAR"),
+        "labels": Column("VARCHAR[]", meaning="those that reached their threshold"),
+        "scores": Column("MAP(VARCHAR, DOUBLE)", is_nullable=True, meaning="by label; null where it was not scored"),
+        "degraded": Column("BOOLEAN", meaning="answered without a score, as the policy says"),
+        "caller": Column("VARCHAR", meaning="name of the API key"),
+        "record": Column("VARCHAR", meaning="the logged record as JSON, without the text: all that a replay needs"),
     },
 )
 

@@ -21,7 +21,12 @@ def _start(window: Window, us: str) -> str:
     return f"{edge} - {edge} % {window.grain_us}"
 
 
-_SQL.globals["start"] = _start
+def _end(window: Window, us: str) -> str:
+    """The first microsecond at which a window no longer covers a fact of this one."""
+    return f"({us} - {us} % {window.grain_us} + {window.span_us + window.grain_us})"
+
+
+_SQL.globals |= {"start": _start, "end": _end}
 
 
 def facts(view: View) -> str:
@@ -33,6 +38,11 @@ def facts(view: View) -> str:
         for table in view.facts
     ]
     return "\nUNION ALL\n".join(selects)
+
+
+def near(view: View, facts: str) -> str:
+    """Of some facts, those that can matter at `moments`; all others cost nothing further."""
+    return _SQL.get_template("near.sql.j2").render(view=view, facts=facts)
 
 
 def moments(view: View, *, tables: list[str], first_us: int, end_us: int) -> str:

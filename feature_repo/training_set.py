@@ -76,6 +76,9 @@ def _labelled_events(
     names = ", ".join(f"'{name}'" for name in labels)
     wide = _WIDE.format(events=events, cutoff_us=cutoff_us, names=names, columns=columns)
     query = f"SELECT e.*, w.* EXCLUDE (event_id) FROM {events} AS e JOIN ({wide}) AS w USING (event_id)"  # noqa: S608
+    # Nobody can learn from an event whose content a policy did not keep.
+    kept = [f"{name} IS NOT NULL" for name, column in EVENT_TABLES[events].columns.items() if column.is_forgettable]
+    query += f" WHERE {' AND '.join(kept)}" if kept else ""
     return connection.sql(f"{query} ORDER BY event_us, event_id").to_arrow_table()
 
 

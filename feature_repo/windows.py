@@ -9,6 +9,7 @@ A fact counts from when it was known. One that reached the lake within a day of 
 (the service pushes it online at once; the lake hears of it with the next batch); a later one counts from its arrival.
 """
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Literal
@@ -18,6 +19,9 @@ MINUTE = 60 * SECOND
 HOUR = 60 * MINUTE
 DAY = 24 * HOUR
 MICRO = 1_000_000  # amounts are summed as whole millionths, so that the order of addition does not matter
+SQUARE = 10_000  # and their squares as whole ten-thousandths
+
+TTL_DAYS = 2  # a row is read at its own moment; the longest pause of a view's materialization is a day
 
 Kind = Literal["count", "sum", "mean", "distinct", "since", "age", "latest"]
 
@@ -53,6 +57,10 @@ class Feature:
     meaning: str
     window: Window | None = None
     null: str = "never"
+    unit: str = ""
+
+
+_UNITS = {"since": "seconds", "age": "seconds", "latest": "text"}  # all else counts or says its own
 
 
 @dataclass(frozen=True)
@@ -65,6 +73,7 @@ class Measure:
     windows: tuple[Window, ...] = ()
     of: str | None = None
     scale: int = 1
+    unit: str = ""
 
     def features(self) -> Iterator[Feature]:
         """The columns, one per window."""
@@ -74,10 +83,11 @@ class Measure:
         if self.kind == "latest":
             dtype = "str"
         null = "never" if dtype == "int" else "nothing known"
+        unit = self.unit or _UNITS.get(self.kind, "number")
         if not self.windows:
-            yield Feature(self.name, dtype, self.meaning, None, null)
+            yield Feature(self.name, dtype, self.meaning, None, null, unit)
         for window in self.windows:
-            yield Feature(f"{self.name}_{window.name}", dtype, self.meaning, window, null)
+            yield Feature(f"{self.name}_{window.name}", dtype, self.meaning, window, null, unit)
 
 
 @dataclass(frozen=True)
@@ -100,6 +110,11 @@ class View:
     def windows(self) -> list[Window]:
         """Each window that is used, shortest first."""
         return sorted({w for m in self.measures for w in m.windows}, key=lambda w: w.span_us)
+
+    @property
+    def distincts(self) -> list[tuple[str, Window]]:
+        """The columns whose values are told apart, with each window in which they are."""
+        return sorted({(m.of, w) for m in self.measures if m.kind == "distinct" and m.of for w in m.windows}, key=str)
 
     @property
     def reach_us(self) -> int:
@@ -125,12 +140,12 @@ def _count(name: str, windows: str, meaning: str) -> Measure:
     return Measure("count", name, meaning, _over(windows))
 
 
-def _sum(name: str, windows: str, meaning: str, *, of: str) -> Measure:
-    return Measure("sum", name, meaning, _over(windows), of)
+def _sum(name: str, windows: str, meaning: str, *, of: str, unit: str = "") -> Measure:
+    return Measure("sum", name, meaning, _over(windows), of, unit=unit)
 
 
-def _mean(name: str, windows: str, meaning: str, *, of: str, scale: int = 1) -> Measure:
-    return Measure("mean", name, meaning, _over(windows), of, scale)
+def _mean(name: str, windows: str, meaning: str, *, of: str, unit: str, scale: int = 1) -> Measure:
+    return Measure("mean", name, meaning, _over(windows), of, scale, unit)
 
 
 def _distinct(name: str, windows: str, meaning: str, *, of: str) -> Measure:
@@ -146,7 +161,7 @@ VIEWS = {
             ("requests",),
             (
                 _count("num_requests", "1h 1d 7d", "requests of the account"),
-                _sum("num_tokens", "1d 7d", "tokens in its requests", of="num_tokens"),
+                _sum("num_tokens", "1d 7d", "tokens in its requests", of="num_tokens", unit="tokens"),
                 _distinct("num_ips", "1d 7d", "addresses it came from", of="ip"),
                 Measure("since", "seconds_since_request", "since its last request, within the longest window"),
             ),
@@ -158,7 +173,17 @@ VIEWS = {
             ("payments",),
             (
                 _count("num_payments", "1d 7d 30d", "payments of the account"),
-                _mean("mean_amount", "1d 7d 30d", "their mean amount", of="amount_micros", scale=MICRO),
+                _mean(
+                    "mean_amount", "1d 7d 30d", "their mean amount", of="amount_micros", unit="currency", scale=MICRO
+                ),
+                _mean(
+                    "mean_square",
+                    "1d 7d 30d",
+                    "the mean square of their amounts",
+                    of="amount_square",
+                    unit="currency squared",
+                    scale=SQUARE,
+                ),
                 Measure("since", "seconds_since_payment", "since its last payment, within the longest window"),
             ),
             "what an account pays",
@@ -169,9 +194,26 @@ VIEWS = {
             ("verdicts",),
             (
                 _count("num_known", "1d 7d 30d", "fraud verdicts on its payments that became known"),
-                _mean("fraud_share", "1d 7d 30d", "share of them that say fraud", of="is_fraud"),
+                _mean("fraud_share", "1d 7d 30d", "share of them that say fraud", of="is_fraud", unit="share"),
             ),
             "what became known about the payments at a merchant",
+        ),
+        View(
+            "merchant_activity",
+            "merchant_id",
+            ("payments",),
+            (
+                _count("num_merchant_payments", "1d 7d 30d", "payments at the merchant"),
+                _mean(
+                    "mean_merchant_amount",
+                    "7d 30d",
+                    "their mean amount",
+                    of="amount_micros",
+                    unit="currency",
+                    scale=MICRO,
+                ),
+            ),
+            "how busy a merchant is",
         ),
         View(
             "card_activity",
@@ -231,7 +273,11 @@ SERVICES = {
     service.name: service
     for service in (
         Service("content_v1", "requests", ("account_profile",)),
-        Service("payment_v1", "payments", ("account_payments", "merchant_risk", "card_activity", "account_profile")),
+        Service(
+            "payment_v1",
+            "payments",
+            ("account_payments", "merchant_activity", "merchant_risk", "card_activity", "account_profile"),
+        ),
         Service(
             "account_v1",
             "accounts",
@@ -239,6 +285,15 @@ SERVICES = {
         ),
     )
 }
+
+
+def definition(service: Service) -> str:
+    """What makes a service the one that it is: every measure of every view; words about them may change."""
+    said = [
+        (view.name, view.entity, view.facts, view.template, [replace(m, meaning="", unit="") for m in view.measures])
+        for view in (VIEWS[name] for name in service.views)
+    ]
+    return hashlib.sha256(repr((service.events, said)).encode()).hexdigest()
 
 
 def asked_at(view: View) -> list[str]:

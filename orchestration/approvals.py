@@ -2,22 +2,26 @@
 
 import getpass
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import yaml
-from securesystemslib.signer import CryptoSigner
+from securesystemslib.signer import Signer
 
 from orchestration.settings import Settings
 from serving import approval, deployment
-from serving.approval import Approval
 from serving.bundle import Bundle
 from serving.deployment import Deployment, Shelves
-from serving.keys import create_key, load_key
-from serving.ledger import Ledger
-from serving.people import People, begin, load_people
-from serving.release import find, sealed_bundles
+from serving.difference import difference, in_place_of
+from serving.evidence import Pack, write_evidence
+from serving.key_agent import AgentSigner
+from serving.keys import create_key, is_encrypted, load_key
+from serving.ledger import Entry, Ledger
+from serving.people import Authority, People, authority, begin, changes, load_people, propose
+from serving.release import find, read_spec, sealed_bundles
+from serving.standing import Approval
 
 PROJECT = Path(__file__).parent.parent
 
@@ -54,8 +58,9 @@ class Approvals:
         return Shelves(self.settings.releases, self.settings.policies)
 
     def bundles(self) -> list[Bundle]:
-        """Every sealed bundle: releases, then policies, each oldest first."""
-        return [*sealed_bundles(self.settings.releases), *sealed_bundles(self.settings.policies)]
+        """Every sealed bundle: releases, policies, hotfixes, each oldest first."""
+        roots = (self.settings.releases, self.settings.policies, self.shelves.hotfixes)
+        return [bundle for root in roots for bundle in sealed_bundles(root)]
 
     def newest_release(self, detector: str) -> Bundle:
         """The release that was sealed last."""
@@ -66,29 +71,44 @@ class Approvals:
         return _newest(sealed_bundles(self.settings.policies, policy), f"policy {policy}")
 
     def find(self, prefix: str) -> Bundle:
-        """The one release or policy whose digest starts so."""
-        is_policy = any(self.settings.policies.glob(f"*/{prefix}*"))
-        return find(self.settings.policies if is_policy else self.settings.releases, prefix)
+        """The one release, policy or hotfix whose digest starts so."""
+        roots = (self.settings.policies, self.shelves.hotfixes)
+        return find(next((r for r in roots if any(r.glob(f"*/{prefix}*"))), self.settings.releases), prefix)
 
     def status(self, bundle: Bundle) -> Approval:
         """Where a bundle stands now."""
         return approval.status(self.ledger, self.people, bundle)
 
-    def sign(self, bundle: Bundle, signer: CryptoSigner) -> Approval:
+    def sign(self, bundle: Bundle, signer: Signer) -> Approval:
         """Approve a bundle with a person's key."""
         return approval.sign(self.ledger, self.people, bundle, signer=signer)
 
-    def reject(self, bundle: Bundle, signer: CryptoSigner, *, reason: str) -> Approval:
+    def reject(self, bundle: Bundle, signer: Signer, *, reason: str) -> Approval:
         """Refuse a bundle for good."""
         return approval.reject(self.ledger, self.people, bundle, signer=signer, reason=reason)
 
-    def revoke(self, bundle: Bundle, signer: CryptoSigner, *, reason: str) -> Approval:
+    def revoke(self, bundle: Bundle, signer: Signer, *, reason: str) -> Approval:
         """Take an approval back for good."""
         return approval.revoke(self.ledger, self.people, bundle, signer=signer, reason=reason)
 
-    def signer(self, person: str, key: Path | None = None) -> CryptoSigner:
-        """A person's key, by default `keys/NAME.pem`; its passphrase, if it has one, is in MEWS_PASSPHRASE."""
-        return load_key(key or self.key_of(person), os.environ.get("MEWS_PASSPHRASE") or None)
+    def signer(self, person: str, key: Path | None = None, *, ask: Callable[[], str] | None = None) -> Signer:
+        """A person's key: a file, by default `keys/NAME.pem`, else what an ssh-agent holds.
+
+        The passphrase of an encrypted file is in MEWS_PASSPHRASE, or is asked for.
+        """
+        path = key or self.key_of(person)
+        if key is None and not path.exists():
+            return AgentSigner(self._public_key_of(person))
+        passphrase = os.environ.get("MEWS_PASSPHRASE") or None
+        if passphrase is None and ask is not None and is_encrypted(path):
+            passphrase = ask()
+        return load_key(path, passphrase)
+
+    def _public_key_of(self, person: str) -> str:
+        found = next((p.public_key for p in self.people.people if p.name == person), None)
+        if found is None or not found.startswith("ed25519:"):
+            raise ValueError(f"{person!r} has no Ed25519 key in {self.settings.people.name} that could sign here")
+        return found
 
     def key_of(self, person: str) -> Path:
         """Where a person's key lies when no other place is named."""
@@ -103,13 +123,45 @@ class Approvals:
         past = deployment.deployments(self.ledger, release.name)
         return (release.digest, policy.digest) in {(d.release, d.policy) for d in past}
 
-    def deploy(self, release: Bundle, policy: Bundle) -> Deployment:
-        """Ask for a signed release to be served under a signed policy."""
-        return deployment.deploy(self.ledger, self.people, release, policy, by=who())
+    def deploy(self, release: Bundle, policy: Bundle, *, hotfix: Bundle | None = None) -> Deployment:
+        """Ask for a signed release to be served under a signed policy, perhaps with a signed change."""
+        return deployment.deploy(self.ledger, self.people, release, policy, by=who(), hotfix=hotfix)
 
     def rollback(self, detector: str) -> Deployment:
         """Go back to what was served before and may still be served."""
         return deployment.rollback(self.ledger, self.people, self.shelves, detector, by=who())
+
+    def difference(self, bundle: Bundle) -> list[str]:
+        """What approving a bundle would change, in sentences."""
+        return difference(bundle, in_place_of(self.ledger, self.people, self.shelves, bundle))
+
+    def evidence(self, detector: str, prefix: str, target: Path | None) -> Pack:
+        """Write what answers for a release, with the policy that it was last deployed under, else the newest."""
+        release = self.find(prefix)
+        if release.name != detector or release.kind != "release":
+            raise ValueError(f"{prefix!r} is {release.subject}; it must be a release of {detector}")
+        past = deployment.deployments(self.ledger, detector)
+        under = next((d.policy for d in past if d.release == release.digest), None)
+        name = read_spec(release).policy
+        policies = [find(self.settings.policies, under)] if under else sealed_bundles(self.settings.policies, name)
+        folder = target or self.settings.home / "evidence" / f"{detector}-{release.digest[:12]}"
+        return write_evidence(self.ledger, self.people, release, policies[-1] if policies else None, target=folder)
+
+    def begin(self) -> Entry:
+        """Put the first version of people.yaml in force."""
+        return begin(self.ledger, self.people)
+
+    def propose(self, signer: Signer) -> bool:
+        """Sign people.yaml as it stands; true when that put it in force."""
+        return propose(self.ledger, self.people, signer=signer)
+
+    def authority(self) -> Authority:
+        """Who counts now."""
+        return authority(self.ledger.entries(), self.people)
+
+    def people_changes(self) -> list[str]:
+        """What people.yaml says that nobody reviewed yet, one sentence each."""
+        return changes(self.ledger.entries(), self.people)
 
     def introduce(self, roles: dict[str, str]) -> None:
         """Make keys for people with one role each and begin the ledger with them; for a new home only."""

@@ -4,7 +4,7 @@ import os
 import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date
 from pathlib import Path
 
 import duckdb
@@ -12,12 +12,10 @@ import pyarrow.parquet as pq
 
 from feature_repo.lake import Lake
 from feature_repo.tables import TABLES
+from orchestration import usual
 
 # The moment that must lie in the day: a label belongs to the day on which it became known.
 DAY_COLUMN = {**dict.fromkeys(TABLES, "event_us"), "labels": "known_us"}
-_DAYS_OF_USUAL_VOLUME = 7
-# Below these the usual number of rows is not known well enough to call a day unusual.
-_MIN_DAYS, _MIN_ROWS = 3, 100
 
 
 @dataclass(frozen=True)
@@ -79,8 +77,8 @@ def lay_columns(connection: duckdb.DuckDBPyConnection, batches: Iterable[Batch])
             connection.executemany("INSERT INTO columns VALUES (?, ?, ?, ?)", rows)
 
 
-def lay_rows(connection: duckdb.DuckDBPyConnection, lake: Lake, batches: list[Batch]) -> None:
-    """Create the views `batch` (columns of the contract and those derived from them) and `volumes` (rows per day)."""
+def lay_rows(connection: duckdb.DuckDBPyConnection, lake: Lake, batches: list[Batch], *, today: date) -> None:
+    """Create the view `batch` (columns of the contract and those derived from them) and what `usual.lay` creates."""
     table = TABLES[batches[0].table]
     arriving = [file for batch in batches for file in batch.files]
     kept = _kept(lake, batches)
@@ -90,20 +88,8 @@ def lay_rows(connection: duckdb.DuckDBPyConnection, lake: Lake, batches: list[Ba
         derived.append(f"{_is_new(kept)} AS event_id_is_new")
     columns = ", ".join([*table.columns, *derived])
     connection.execute(f"CREATE VIEW batch AS SELECT {columns} FROM {_parquet(arriving)} AS b")  # noqa: S608
-    first, last = min(b.day for b in batches), max(b.day for b in batches)
-    connection.execute(f"""
-        CREATE VIEW volumes AS
-        WITH days AS (
-          SELECT CAST(day AS DATE) AS day, count(*) AS num_rows
-          FROM {_parquet(_recent(kept, first) + arriving)} GROUP BY ALL
-        ), usual AS (
-          SELECT *, median(num_rows) OVER before AS usual, count(*) OVER before AS num_days
-          FROM days WINDOW before AS (ORDER BY day ROWS BETWEEN {_DAYS_OF_USUAL_VOLUME} PRECEDING AND 1 PRECEDING)
-        )
-        SELECT day, num_rows, usual,
-               CASE WHEN num_days >= {_MIN_DAYS} AND usual >= {_MIN_ROWS} THEN num_rows / usual END AS times_usual
-        FROM usual WHERE day BETWEEN '{first}' AND '{last}'
-    """)  # noqa: S608
+    days = [batch.day for batch in batches]
+    usual.lay(connection, table, [*kept, *arriving], moment=DAY_COLUMN[table.name], days=days, today=today)
 
 
 def accept(lake: Lake, batch: Batch) -> None:
@@ -163,11 +149,6 @@ def _kept(lake: Lake, batches: list[Batch]) -> list[Path]:
 def _is_new(kept: list[Path]) -> str:
     ids = f"SELECT event_id FROM {_parquet(kept)}" if kept else "SELECT NULL AS event_id WHERE false"  # noqa: S608
     return f"NOT EXISTS (SELECT 1 FROM ({ids}) AS known WHERE known.event_id = b.event_id)"  # noqa: S608
-
-
-def _recent(files: list[Path], first: date) -> list[Path]:
-    since = f"day={first - timedelta(days=2 * _DAYS_OF_USUAL_VOLUME)}"
-    return [file for file in files if file.parent.name >= since]
 
 
 def _parquet(files: list[Path], *, is_partitioned: bool = True) -> str:

@@ -26,7 +26,6 @@ from orchestration.world.scale import Scale
 from orchestration.world.world import LiveEvent, World
 
 NUM_DAYS = 30
-RETRAINED = "content"  # the one detector that a day's labels are enough for
 EVENTS_PER_SECOND = 60.0
 EVENING = 0.75  # of the day; what happens later waits for the new release
 STARTS_IN_S, DEPLOYS_IN_S, RETRAINS_IN_S = 180, 120, 600
@@ -35,12 +34,13 @@ STOPS_IN_S = 5.0
 
 @dataclass(frozen=True)
 class Demo:
-    """One run of the story: where it happens, what it is about, and who takes part."""
+    """One run of the story: where it happens, and what it is about; one day's labels are enough for `retrained`."""
 
     settings: Settings
     world: World
     story: Story
     ports: Ports
+    retrained: str
 
     @property
     def desk(self) -> Approvals:
@@ -58,7 +58,9 @@ class Demo:
         return self.world.scale.date_of(self.world.scale.num_days)
 
 
-def run_demo(*, seed: int, profile: Profile = "embedded", num_accounts: int = 4_000) -> None:
+def run_demo(
+    *, seed: int, profile: Profile = "embedded", num_accounts: int = 4_000, retrained: str = "content"
+) -> None:
     """Run the story in MEWS_HOME, from nothing, and leave everything there to look at."""
     ports = Ports.free()
     os.environ |= environment(Settings.from_environment().home, profile=profile, ports=ports)
@@ -66,7 +68,7 @@ def run_demo(*, seed: int, profile: Profile = "embedded", num_accounts: int = 4_
     start = datetime.now(UTC).date() - timedelta(days=NUM_DAYS + 1)
     scale = Scale(seed=seed, num_accounts=num_accounts, num_days=NUM_DAYS, start=start)
     start_anew(settings)
-    demo = Demo(settings, World(scale), Story(logs=settings.home / "logs"), ports)
+    demo = Demo(settings, World(scale), Story(logs=settings.home / "logs"), ports, retrained)
     num_events = live_and_learn(demo)
     with stack(demo):
         for name, detector in demo.detectors.items():
@@ -136,13 +138,13 @@ def open_the_day(demo: Demo) -> LiveDay:
 
 def retrain(demo: Demo, first: dict[str, str]) -> dict[str, str]:
     """New labels arrive; the sensors do the rest until people are needed; returns what is to be served then."""
-    with demo.story.stage(f"the day's labels arrive; automation trains {RETRAINED} again while requests flow"):
+    with demo.story.stage(f"the day's labels arrive; automation trains {demo.retrained} again while requests flow"):
         demo.world.generate(demo.settings.lake, demo.live_date, demo.live_date, tables=["labels"])
-        is_sealed = lambda: demo.desk.newest_release(RETRAINED).digest != first[RETRAINED]  # noqa: E731
+        is_sealed = lambda: demo.desk.newest_release(demo.retrained).digest != first[demo.retrained]  # noqa: E731
         demo.story.wait(is_sealed, timeout_s=RETRAINS_IN_S, watch=failures(demo))
-    second = first | {RETRAINED: demo.desk.newest_release(RETRAINED).digest}
+    second = first | {demo.retrained: demo.desk.newest_release(demo.retrained).digest}
     with demo.story.stage("two people sign the new release, and it is swapped in while requests flow"):
-        approve(demo.desk, RETRAINED, demo.detectors[RETRAINED].spec.policy)
+        approve(demo.desk, demo.retrained, demo.detectors[demo.retrained].spec.policy)
         wait_until_served(demo, second, timeout_s=DEPLOYS_IN_S)
     return second
 
@@ -154,8 +156,8 @@ def finish_the_day(demo: Demo, day: LiveDay, second: dict[str, str]) -> None:
         day.finish(timeout_s=DEPLOYS_IN_S)
     if day.failures:
         raise StageFailed(f"{len(day.failures)} of {len(day.events)} requests failed; the first: {day.failures[0]}")
-    if not day.num_answered_by(second[RETRAINED]):
-        raise StageFailed(f"no request was answered by the new release {second[RETRAINED][:12]}")
+    if not day.num_answered_by(second[demo.retrained]):
+        raise StageFailed(f"no request was answered by the new release {second[demo.retrained][:12]}")
 
 
 def wait_until_served(demo: Demo, digests: dict[str, str], *, timeout_s: float) -> None:
@@ -200,7 +202,7 @@ def close(demo: Demo, day: LiveDay, second: dict[str, str], *, num_events: int) 
         "live": {
             "answered": len(day.answers),
             "failed": len(day.failures),
-            "answered_by_the_new_release": day.num_answered_by(second[RETRAINED]),
+            "answered_by_the_new_release": day.num_answered_by(second[demo.retrained]),
             "p50_ms": round(1000 * seconds[len(seconds) // 2], 1),
             "p99_ms": round(1000 * seconds[int(0.99 * len(seconds))], 1),
         },
@@ -209,7 +211,7 @@ def close(demo: Demo, day: LiveDay, second: dict[str, str], *, num_events: int) 
     target: Path = demo.settings.home / MARK
     target.write_text(json.dumps(figures, indent=1), encoding="utf-8")
     demo.story.console.print(_table(outcomes))
-    by_new = day.num_answered_by(second[RETRAINED])
+    by_new = day.num_answered_by(second[demo.retrained])
     demo.story.say(
         f"{len(day.answers):,} requests answered, none failed, {by_new:,} by the release that was swapped in; "
         f"{figures['seconds']:.0f} s in all; figures in {target}"

@@ -4,8 +4,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-import yaml
-
+from training.contract_file import read_contract
 from training.detector import DetectorSpec
 from training.policy import Policy
 
@@ -32,5 +31,5 @@ def known_labels(defs: Path) -> frozenset[str]:
 
 
 def _read(path: Path) -> Detector:
-    attributes = yaml.safe_load(path.read_text(encoding="utf-8"))["attributes"]
-    return Detector(DetectorSpec(**attributes["detector"]), Policy(**attributes["policy"]))
+    spec = read_contract(path, DetectorSpec, at=("attributes", "detector"))
+    return Detector(spec, read_contract(path, Policy, at=("attributes", "policy")))

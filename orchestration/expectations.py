@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterator
 from feature_repo.lake import DAY_US
 from feature_repo.tables import Column, Table
 from orchestration.gx import Expectation, gxe
+from orchestration.usual import spread_columns
 
 # A column may be stored narrower than its contract says; DuckDB widens it without loss.
 _NARROWER = {
@@ -19,6 +20,8 @@ _NARROWER = {
 # A day may hold this many times its usual rows; labels come in waves (a chargeback wave, a review campaign).
 _VOLUME = {"labels": (0.0, 20.0)}
 _VOLUME_OF_EVENTS = (0.1, 5.0)
+_MAX_HOURS_STALE = 8.0  # that the newest event of a day may lie earlier than usual: a feed that broke off
+_MAX_MOVED = 0.6  # of the rows that may lie elsewhere than before: an attack moves a few, another unit nearly all
 
 
 def columns_are_declared(table: Table) -> list[Expectation]:
@@ -40,14 +43,22 @@ def rows_are_valid(table: Table, *, now_us: int, label_names: Collection[str] = 
     return suite
 
 
-def volume_is_usual(table: Table) -> list[Expectation]:
-    """Of the view `volumes` (one row per day): about as many rows as on the days before."""
+def day_is_usual(table: Table) -> list[Expectation]:
+    """Of the view `volumes` (one row per day): about as many rows as on the days before, and as fresh."""
     low, high = _VOLUME.get(table.name, _VOLUME_OF_EVENTS)
-    return [gxe.ExpectColumnValuesToBeBetween(column="times_usual", min_value=low, max_value=high)]
+    volume = gxe.ExpectColumnValuesToBeBetween(column="times_usual", min_value=low, max_value=high)
+    fresh = gxe.ExpectColumnValuesToBeBetween(column="hours_stale", max_value=_MAX_HOURS_STALE)
+    return [volume] if table.name == "labels" else [volume, fresh]
+
+
+def spread_is_usual(table: Table) -> list[Expectation]:
+    """Of the table `spreads` (one row per day): values fall about as on the days before."""
+    moved = [f"{name}_moved" for name in spread_columns(table)]
+    return [gxe.ExpectColumnValuesToBeBetween(column=name, max_value=_MAX_MOVED) for name in moved]
 
 
 def _column(name: str, column: Column) -> Iterator[Expectation]:
-    if not column.is_nullable:
+    if not (column.is_nullable or column.is_forgettable):
         yield gxe.ExpectColumnValuesToNotBeNull(column=name)
     if column.is_unique:
         yield gxe.ExpectColumnValuesToBeUnique(column=name)

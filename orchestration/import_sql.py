@@ -11,8 +11,9 @@ LONGEST_ID = 64
 def named_sql(mapping: Mapping) -> str:
     """SELECT that gives the file's values the lake's names, still as text."""
     time = mapping.time.sql(mapping.event_id.sql)
+    split = mapping.split.sql(mapping.event_id.sql) if mapping.split else "NULL"
     columns = ["_row AS row", f"CAST({mapping.event_id.sql} AS VARCHAR) AS event_id", f"{time} AS event_us"]
-    columns.append(f"CAST({mapping.split.sql if mapping.split else 'NULL'} AS VARCHAR) AS split")
+    columns.append(f"CAST({split} AS VARCHAR) AS split")
     for name in _columns(mapping):
         found = mapping.columns[name].sql if name in mapping.columns else "NULL"
         unmapped_arrival = name == "arrived_us" and name not in mapping.columns

@@ -134,18 +134,28 @@ class LabelValue(Contract):
         return f"CASE WHEN {quoted(self.column)} IS NULL THEN NULL ELSE CASE {found} {cases} ELSE -1 END END"
 
 
+SplitName = Literal["train", "validation", "calibration", "test", "unused"]
+
+
 class Split(Contract):
-    """The publisher's split; each of its names becomes one of the lake's."""
+    """The publisher's split; each of its names becomes one of the lake's, or is dealt out evenly between several."""
 
     column: str
-    values: dict[str, Literal["train", "validation", "calibration", "test", "unused"]]
+    values: dict[str, SplitName | list[SplitName]]
 
-    @property
-    def sql(self) -> str:
+    def sql(self, event_id: str) -> str:
         """The lake's split, null where the file has none, or '?' where its name is not mapped."""
         found = f"CAST({quoted(self.column)} AS VARCHAR)"
-        cases = " ".join(f"WHEN {literal(old)} THEN {literal(new)}" for old, new in self.values.items())
+        cases = " ".join(f"WHEN {literal(old)} THEN {_dealt(new, event_id)}" for old, new in self.values.items())
         return f"CASE WHEN {found} IS NULL THEN NULL ELSE CASE {found} {cases} ELSE '?' END END"
+
+
+def _dealt(split: SplitName | list[SplitName], event_id: str) -> str:
+    """One of several splits by a digest of the event id: the same for every import."""
+    if isinstance(split, str):
+        return literal(split)
+    names = ", ".join(literal(name) for name in split)
+    return f"([{names}])[1 + CAST(md5_number_lower({event_id}) % {len(split)} AS INTEGER)]"
 
 
 class Mapping(Contract):

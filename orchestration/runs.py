@@ -68,7 +68,7 @@ def materialize(
             run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},  # the event log has it all
             raise_on_error=False,
         )
-    return RunResult(result.run_id, result.success, _reason(result), time.monotonic() - started)
+    return RunResult(result.run_id, result.success, _reason(result.all_events), time.monotonic() - started)
 
 
 def run_detector(settings: Settings, detector: str, *, until: str = "release", stages: Sequence[str] = ()) -> RunResult:
@@ -85,9 +85,8 @@ def failure_since(settings: Settings, moment: datetime) -> str | None:
     with open_instance(settings) as instance:
         failed = dg.RunsFilter(statuses=[dg.DagsterRunStatus.FAILURE], created_after=moment)
         for run in instance.get_runs(failed, limit=1):
-            steps = instance.all_logs(run.run_id, of_type=dg.DagsterEventType.STEP_FAILURE)
-            causes = [f"{e.step_key}: {_cause(e.dagster_event)}" for e in steps if e.dagster_event]
-            return f"run {run.run_id[:8]} failed: {'; '.join(causes) or 'see its page'}"
+            events = [entry.dagster_event for entry in instance.all_logs(run.run_id) if entry.dagster_event]
+            return f"run {run.run_id[:8]} failed: {_reason(events) or 'see its page'}"
     return None
 
 
@@ -101,13 +100,11 @@ def _all_assets(settings: Settings) -> dg.JobDefinition:
     return defs().resolve_implicit_global_asset_job_def()
 
 
-def _reason(result: dg.ExecuteInProcessResult) -> str:
-    """What the failed checks and the failed steps said."""
-    checks = [
-        e.asset_check_evaluation_data for e in result.all_events if e.event_type_value == "ASSET_CHECK_EVALUATION"
-    ]
+def _reason(events: Sequence[dg.DagsterEvent]) -> str:
+    """What the failed checks and, where there is none, the failed steps said."""
+    checks = [e.asset_check_evaluation_data for e in events if e.event_type_value == "ASSET_CHECK_EVALUATION"]
     refused = [f"{c.asset_key.to_user_string()}: {c.description or c.check_name}" for c in checks if not c.passed]
-    steps = [f"{e.step_key}: {_cause(e)}" for e in result.all_events if e.is_step_failure]
+    steps = [f"{e.step_key}: {_cause(e)}" for e in events if e.is_step_failure]
     return "; ".join(refused or steps)
 
 

@@ -23,6 +23,7 @@ class Settings:
     mlflow_uri: str = ""  # empty: SQLite below home
     redis: str = ""  # HOST:PORT,db=N; empty: features online are in SQLite below home
     registry_uri: str = ""  # empty: Feast's registry is a file below home
+    spark: str = ""  # a master, such as local[4] or spark://HOST:7077; empty: features are computed by DuckDB
     webhook_url: str = ""  # empty: failed runs notify nobody
     first_day: date = date(2018, 1, 1)  # the first partition; the handbook's payments start on 2018-04-01
     memory_limit: str = "4GB"
@@ -41,6 +42,7 @@ class Settings:
             mlflow_uri=environment.get("MLFLOW_TRACKING_URI", ""),
             redis=environment.get("MEWS_REDIS", ""),
             registry_uri=environment.get("MEWS_FEAST_REGISTRY", ""),
+            spark=environment.get("MEWS_SPARK", ""),
             webhook_url=environment.get("MEWS_WEBHOOK_URL", ""),
             first_day=date.fromisoformat(environment.get("MEWS_FIRST_DAY", "2018-01-01")),
             memory_limit=environment.get("MEWS_MEMORY_LIMIT", "4GB"),
@@ -75,6 +77,11 @@ class Settings:
     def training_sets(self) -> Path:
         """Training sets by detector and id."""
         return self.home / "training_sets"
+
+    @property
+    def feature_page(self) -> Path:
+        """The page of all features, and their plots."""
+        return self.home / "feature_page"
 
     @property
     def runs(self) -> Path:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import duckdb
 
-from feature_repo.lake import Lake
+from feature_repo.lake import Lake, day_of
 from feature_repo.tables import TABLES
 from orchestration import batches, expectations
 from orchestration.batches import Batch
@@ -117,11 +117,12 @@ def _inspect(lake: Lake, arrived: list[Batch], folder: Path, known: Known) -> tu
         return (readable, *columns)
     database = folder / "rows.duckdb"
     with duckdb.connect(database) as connection:
-        batches.lay_rows(connection, lake, arrived)
+        batches.lay_rows(connection, lake, arrived, today=day_of(known.now_us))
     rows = expectations.rows_are_valid(table, now_us=known.now_us, label_names=known.label_names)
-    volume = expectations.volume_is_usual(table)
     found = check(database, "batch", rows, id_column="event_id")
-    found += check(database, "volumes", volume, id_column="day")
+    found += check(database, "volumes", expectations.day_is_usual(table), id_column="day")
+    if spread := expectations.spread_is_usual(table):
+        found += check(database, "spreads", spread, id_column="day")
     return (readable, *columns, *found)
 
 

@@ -22,6 +22,7 @@ from serving.live import Live
 from serving.moderator import Call, Moderator, NotServed, replay
 from serving.openai_shape import moderation, parse_moderation
 from serving.openapi import document
+from serving.past import Past
 from serving.record import DECISION_ID, answer, decode, time_of
 from serving.vault import Vault
 
@@ -39,7 +40,7 @@ class Followed(Protocol):
     """What the service knows of the releases that it should serve."""
 
     def status(self) -> dict[str, Any]: ...  # noqa: D102
-    def reopen(self, detector: str, *, release: str, policy_digest: str) -> Live: ...  # noqa: D102
+    def reopen(self, detector: str, *, release: str, policy_digest: str, hotfix: str = "") -> Live: ...  # noqa: D102
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,7 @@ class Desk:
     follower: Followed
     trials: Tried
     vault: Vault | None
+    past: Past
     spool: Path
 
 
@@ -80,7 +82,8 @@ async def scores(request: Request) -> Response:
     desk = _desk(request)
     detector, raw = parse_body(await request.body())
     champion = desk.moderator.champion(detector)
-    assessed = await champion.batcher(parse_events(champion.live.spec.events, raw))
+    events = desk.moderator.known(champion.live, parse_events(champion.live.spec.events, raw))
+    assessed = await champion.batcher(events)
     return _json({"detector": detector, "release": champion.live.release, "scores": [a.scores for a in assessed]})
 
 
@@ -96,9 +99,9 @@ async def decision(request: Request) -> Response:
     desk, decision_id = _desk(request), request.path_params["decision_id"]
     found = None
     if DECISION_ID.match(decision_id):
-        found = await asyncio.to_thread(desk.moderator.log.find, decision_id, time_of(decision_id))
+        found = await asyncio.to_thread(_find, desk, decision_id)
     if not found:
-        raise Refusal(404, "not_found", "no decision has this id here; older ones are in the lake")
+        raise Refusal(404, "not_found", "no decision has this id")
     record = decode(found)
     seen = msgspec.to_builtins(record)
     seen["text"] = "kept, encrypted" if record.text else "not kept"
@@ -193,9 +196,18 @@ def _refusal(error: Exception) -> Refusal:
     return Refusal(status, kind, str(error))
 
 
+def _find(desk: Desk, decision_id: str) -> bytes | None:
+    """In the log or, when it went there, in the lake: in the order in which it moves."""
+    at_us = time_of(decision_id)
+    return desk.moderator.log.find(decision_id, at_us) or desk.past.find(decision_id, at_us)
+
+
 def _replay(desk: Desk, found: bytes) -> dict[str, Any]:
     record = decode(found)
-    live = desk.follower.reopen(record.detector, release=record.release, policy_digest=record.policy.digest)
+    policy = record.policy
+    live = desk.follower.reopen(
+        record.detector, release=record.release, policy_digest=policy.digest, hotfix=policy.hotfix
+    )
     return replay(live, record, desk.vault)
 
 

@@ -1,28 +1,26 @@
-"""Whether people of the required roles signed a bundle, and what refuses one that they did not sign.
+"""What people state about a bundle, and what refuses one that they did not approve.
 
-What counts is computed from the ledger's signatures each time it is asked; no status is stored that could be forged.
-Approvals count from people who are in force now. Rejections and revocations count from anybody who ever was, and end
-it: a release that was refused once comes back only as another release.
+Stating takes two steps, so that a key may lie anywhere: `draft` writes the statement that is to be signed, `submit`
+takes the signed one. A key file does both at once (`sign`); a browser's passkey signs between two requests.
 """
 
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NoReturn
+from typing import Any, NoReturn
 
-from securesystemslib.signer import CryptoSigner
+from securesystemslib.signer import Signer
 
-from serving.bundle import Bundle, Verified, verify
+from serving.bundle import Bundle, Kind, Verified, verify
 from serving.keys import text_of
-from serving.ledger import Entry, Ledger, Page
-from serving.people import Authority, People, Person, authority, fold, proven
+from serving.ledger import Ledger, Page
+from serving.people import Authority, People, Person, authority, fold
 from serving.refusals import record, record_refusal
 from serving.sealed_files import BundleAltered
-from serving.statement import SignatureInvalid, Statement, StatementKind, envelop
+from serving.standing import SIGNED, Approval, involved, standing
+from serving.statement import SignatureInvalid, Statement, StatementKind, envelop, open_envelope, peek
 
-State = Literal["waiting", "approved", "rejected", "revoked", "expired"]
-DAY_US = 86_400_000_000
+LONGEST_DRAFT_US = 600_000_000  # a draft that somebody kept is no statement of today
 
 
 class NotApproved(Exception):
@@ -33,27 +31,22 @@ class SigningRefused(Exception):
     """A person may not make this statement."""
 
 
-@dataclass(frozen=True)
-class Approval:
-    """Where a bundle stands, who signed, whose signature it waits for, and why."""
-
-    state: State
-    reason: str
-    signed_by: tuple[Statement, ...] = ()
-    waiting_for: tuple[str, ...] = ()
-    expires_us: int | None = None
-
-
 def status(ledger: Ledger, people: People, bundle: Bundle, *, now_us: int | None = None) -> Approval:
     """Where a bundle stands now."""
     entries = ledger.entries()
-    return _status(entries, authority(entries, people), bundle, now_us=_now(now_us))
+    return standing(entries, authority(entries, people), bundle, now_us=_now(now_us))
 
 
 def require_servable(
-    ledger: Ledger, people: People, path: Path, *, verified: Verified | None = None, now_us: int | None = None
+    ledger: Ledger,
+    people: People,
+    path: Path,
+    *,
+    kind: Kind | None = None,
+    verified: Verified | None = None,
+    now_us: int | None = None,
 ) -> Bundle:
-    """The bundle in a folder named by its digest, proven unaltered and approved.
+    """The bundle in a folder named by its digest, proven unaltered, of a kind, and approved.
 
     Raises BundleAltered, NotApproved or LedgerAltered; a refusal is recorded.
     """
@@ -62,6 +55,9 @@ def require_servable(
     except BundleAltered as refusal:
         record_refusal(ledger, path.parent.name, path.name, str(refusal))
         raise
+    if kind is not None and (bundle.kind, bundle.name) != (kind, path.parent.name):
+        record_refusal(ledger, bundle.subject, bundle.digest, f"is no {kind}/{path.parent.name}")
+        raise NotApproved(f"{bundle.subject} {bundle.digest[:12]} is no {kind} of {path.parent.name}")
     approval = status(ledger, people, bundle, now_us=now_us)
     if approval.state != "approved":
         record_refusal(ledger, bundle.subject, bundle.digest, f"{approval.state}: {approval.reason}")
@@ -69,134 +65,139 @@ def require_servable(
     return bundle
 
 
-def sign(
-    ledger: Ledger, people: People, bundle: Bundle, *, signer: CryptoSigner, reason: str = "", role: str | None = None
-) -> Approval:
-    """Approve the digest of an unaltered bundle in one role; signing twice is signing once."""
+def draft(
+    ledger: Ledger,
+    people: People,
+    bundle: Bundle,
+    *,
+    key: str,
+    kind: StatementKind = "approved",
+    reason: str = "",
+    role: str | None = None,
+) -> Statement:
+    """The statement that the owner of a public key would sign about an unaltered bundle; raises SigningRefused."""
     verify(bundle.path, bundle.digest)
     with ledger.writing() as page:
-        who = authority(page.entries, people)
-        person = _person(page, who, bundle, signer)
-        approval = _status(page.entries, who, bundle, now_us=_now(None))
-        if any(s.person == person.name for s in approval.signed_by):
-            return approval
-        role = role or next((r for r in approval.waiting_for if r in person.roles), person.roles[0])
-        if why := _why_not(approval, bundle, person, role):
-            _refuse(page, bundle, f"{person.name} as {role}: {why}")
-        _write(page, _statement(page, "approved", bundle, person, role=role, reason=reason), signer)
-        return _status(page.entries, who, bundle, now_us=_now(None))
+        desk = _Desk.at(page, people, bundle)
+        person = desk.who.owner(key)
+        if person is None:
+            desk.refuse(desk.who.unreviewed or "the key belongs to nobody in the reviewed people file")
+        role = role or next((r for r in desk.approval.waiting_for if r in person.roles), person.roles[0])
+        head = ledger.head
+        statement = Statement(
+            kind=kind,
+            subject=bundle.subject,
+            digest=bundle.digest,
+            person=person.name,
+            role=role,
+            reason=reason,
+            at_us=_now(None),
+            seen_number=head.number,
+            seen_hash=head.hash,
+        )
+        desk.check(statement, person)
+        return statement
 
 
-def reject(ledger: Ledger, people: People, bundle: Bundle, *, signer: CryptoSigner, reason: str) -> Approval:
-    """Refuse a bundle for good, with a reason."""
-    return _end(ledger, people, bundle, signer=signer, reason=reason, kind="rejected")
-
-
-def revoke(ledger: Ledger, people: People, bundle: Bundle, *, signer: CryptoSigner, reason: str) -> Approval:
-    """Take an approval back for good: what serves it goes back to the approved release before it."""
-    return _end(ledger, people, bundle, signer=signer, reason=reason, kind="revoked")
-
-
-def _end(
-    ledger: Ledger, people: People, bundle: Bundle, *, signer: CryptoSigner, reason: str, kind: StatementKind
-) -> Approval:
-    if not reason.strip():
-        raise ValueError(f"reason is {reason!r}; a bundle is {kind} with a reason")
+def submit(ledger: Ledger, people: People, bundle: Bundle, envelope: dict[str, Any]) -> Approval:
+    """Write a signed statement to the ledger; stating twice is stating once. Raises SigningRefused."""
+    verify(bundle.path, bundle.digest)
     with ledger.writing() as page:
+        desk = _Desk.at(page, people, bundle)
+        statement, person = desk.opened(envelope)
+        if desk.is_stated(statement):
+            return desk.approval
+        desk.check(statement, person)
+        shown = statement.model_dump(include={"subject", "digest", "person", "role", "reason"})
+        page.append(statement.kind, shown | {"envelope": envelope})
+        return _Desk.at(page, people, bundle).approval
+
+
+def sign(
+    ledger: Ledger, people: People, bundle: Bundle, *, signer: Signer, reason: str = "", role: str | None = None
+) -> Approval:
+    """Approve the digest of an unaltered bundle in one role."""
+    statement = draft(ledger, people, bundle, key=text_of(signer), reason=reason, role=role)
+    return submit(ledger, people, bundle, envelop(statement, signer))
+
+
+def reject(ledger: Ledger, people: People, bundle: Bundle, *, signer: Signer, reason: str) -> Approval:
+    """Refuse a bundle for good, with a reason."""
+    statement = draft(ledger, people, bundle, key=text_of(signer), kind="rejected", reason=reason)
+    return submit(ledger, people, bundle, envelop(statement, signer))
+
+
+def revoke(ledger: Ledger, people: People, bundle: Bundle, *, signer: Signer, reason: str) -> Approval:
+    """Take an approval back for good: what serves it goes back to the approved release before it."""
+    statement = draft(ledger, people, bundle, key=text_of(signer), kind="revoked", reason=reason)
+    return submit(ledger, people, bundle, envelop(statement, signer))
+
+
+@dataclass(frozen=True)
+class _Desk:
+    """A bundle before somebody who wants to state something about it, while the ledger's pen is held."""
+
+    page: Page
+    who: Authority
+    bundle: Bundle
+    approval: Approval
+
+    @classmethod
+    def at(cls, page: Page, people: People, bundle: Bundle) -> "_Desk":
         who = authority(page.entries, people)
-        person = _person(page, who, bundle, signer)
-        approval = _status(page.entries, who, bundle, now_us=_now(None))
-        if approval.state in ("rejected", "revoked"):
-            return approval
-        _write(page, _statement(page, kind, bundle, person, role=person.roles[0], reason=reason), signer)
-        return _status(page.entries, who, bundle, now_us=_now(None))
+        return cls(page, who, bundle, standing(page.entries, who, bundle, now_us=_now(None)))
 
-
-def _status(entries: Sequence[Entry], who: Authority, bundle: Bundle, *, now_us: int) -> Approval:
-    approved: list[Statement] = []
-    for entry in entries:
-        if entry.body.get("digest") != bundle.digest or entry.kind not in ("approved", "rejected", "revoked"):
-            continue
-        persons = list(who.persons.values()) if entry.kind == "approved" else who.ever
+    def opened(self, envelope: dict[str, Any]) -> tuple[Statement, Person]:
+        """What was stated, proven to be by whom it says, about this bundle, just now, and of this ledger's past."""
         try:
-            statement = proven(entries, entry, persons)
-        except SignatureInvalid:
-            continue
-        if statement.subject != bundle.subject:
-            continue
-        if statement.kind in ("rejected", "revoked"):
-            return Approval(statement.kind, f"{statement.kind} by {statement.person}: {statement.reason}")
-        # A signature ages from when it was given: appended again later, it is as old as before.
-        approved.append(statement.model_copy(update={"at_us": min(statement.at_us, entry.at_us)}))
-    return _weigh(approved, who, bundle, now_us=now_us)
+            claim = peek(envelope)
+            person = self.who.persons.get(claim.person)
+            if person is None:
+                self.refuse(self.who.unreviewed or "the signer is nobody in the reviewed people file")
+            statement = open_envelope(envelope, person.public_key)
+        except SignatureInvalid as error:
+            self.refuse(str(error))
+        past = self.page.entries[: statement.seen_number]
+        if len(past) != statement.seen_number or (past and past[-1].hash != statement.seen_hash):
+            self.refuse(f"{person.name} saw another ledger")
+        if (statement.subject, statement.digest) != (self.bundle.subject, self.bundle.digest):
+            self.refuse(f"{person.name} signed a statement about {statement.subject} {statement.digest[:12]}")
+        if abs(_now(None) - statement.at_us) > LONGEST_DRAFT_US:
+            self.refuse(f"{person.name} signed a statement that was drafted more than ten minutes ago")
+        return statement, person
 
+    def is_stated(self, statement: Statement) -> bool:
+        if statement.kind == "approved":
+            return any(s.person == statement.person for s in self.approval.signed_by)
+        return self.approval.state in ("rejected", "revoked")
 
-def _weigh(approved: list[Statement], who: Authority, bundle: Bundle, *, now_us: int) -> Approval:
-    involved = _involved(bundle)
-    eligible = [s for s in approved if fold(s.person) not in involved and s.role in who.persons[s.person].roles]
-    life_us = who.expires_days * DAY_US
-    signed: dict[str, Statement] = {}  # by person: somebody with two roles still signs in one
-    for statement in eligible:
-        if now_us < statement.at_us + life_us:
-            signed.setdefault(statement.person, statement)
-    by = tuple(signed.values())
-    waiting = tuple(r for r in who.required_roles if r not in {s.role for s in by})
-    if waiting and eligible and len(by) < len({s.person for s in eligible}):
-        return Approval("expired", f"a signature is older than {who.expires_days} days", by, waiting)
-    if waiting:
-        return Approval("waiting", who.unreviewed or f"waiting for {' and '.join(waiting)}", by, waiting)
-    needed = [s for s in by if s.role in who.required_roles]
-    reason = "signed by " + ", ".join(f"{s.person} ({s.role})" for s in needed)
-    return Approval("approved", reason, by, (), min(s.at_us for s in needed) + life_us)
+    def check(self, statement: Statement, person: Person) -> None:
+        """Raise unless this person may state this now; a person may always end what others started."""
+        if statement.kind not in SIGNED:
+            self.refuse(f"{statement.kind!r} is nothing that is stated about a bundle")
+        if statement.kind != "approved" and not statement.reason.strip():
+            raise ValueError(f"reason is {statement.reason!r}; a bundle is {statement.kind} with a reason")
+        if statement.kind == "approved" and not self.is_stated(statement) and (why := self._why_not(statement, person)):
+            self.refuse(f"{person.name} as {statement.role}: {why}")
 
+    def _why_not(self, statement: Statement, person: Person) -> str:
+        if self.bundle.kind != "hotfix" and fold(person.name) in involved(self.bundle):
+            return "started the run or is named in its lineage, and cannot approve it"
+        if statement.role not in person.roles:
+            return f"has the roles {person.roles}"
+        if self.approval.state in ("rejected", "revoked"):
+            return self.approval.reason
+        if (
+            self.approval.waiting_for
+            and self.approval.state != "expired"
+            and statement.role not in self.approval.waiting_for
+        ):
+            return f"the signature is not waited for; {self.approval.reason}"
+        return ""
 
-def _involved(bundle: Bundle) -> set[str]:
-    """Who made what is to be approved."""
-    return {fold(name) for name in (bundle.facts["started_by"], *bundle.facts.get("persons", []))}
-
-
-def _person(page: Page, who: Authority, bundle: Bundle, signer: CryptoSigner) -> Person:
-    person = who.owner(text_of(signer))
-    if person is None:
-        _refuse(page, bundle, who.unreviewed or "the key belongs to nobody in the reviewed people file")
-    return person
-
-
-def _why_not(approval: Approval, bundle: Bundle, person: Person, role: str) -> str:
-    if fold(person.name) in _involved(bundle):
-        return "started the run or is named in its lineage, and cannot approve it"
-    if role not in person.roles:
-        return f"has the roles {person.roles}"
-    if approval.state in ("rejected", "revoked"):
-        return approval.reason
-    if approval.state == "waiting" and role not in approval.waiting_for:
-        return f"the signature is not waited for; {approval.reason}"
-    return ""
-
-
-def _write(page: Page, statement: Statement, signer: CryptoSigner) -> None:
-    shown = statement.model_dump(include={"subject", "digest", "person", "role", "reason"})
-    page.append(statement.kind, shown | {"envelope": envelop(statement, signer)})
-
-
-def _statement(page: Page, kind: StatementKind, bundle: Bundle, person: Person, *, role: str, reason: str) -> Statement:
-    head = page.ledger.head
-    return Statement(
-        kind=kind,
-        subject=bundle.subject,
-        digest=bundle.digest,
-        person=person.name,
-        role=role,
-        reason=reason,
-        at_us=_now(None),
-        seen_number=head.number,
-        seen_hash=head.hash,
-    )
-
-
-def _refuse(page: Page, bundle: Bundle, why: str) -> NoReturn:
-    record(page, bundle.subject, bundle.digest, why)
-    raise SigningRefused(f"{bundle.subject} {bundle.digest[:12]}: {why}")
+    def refuse(self, why: str) -> NoReturn:
+        record(self.page, self.bundle.subject, self.bundle.digest, why)
+        raise SigningRefused(f"{self.bundle.subject} {self.bundle.digest[:12]}: {why}")
 
 
 def _now(now_us: int | None) -> int:

@@ -22,6 +22,8 @@ _SCOPE_OF = {
 }
 PUBLIC = frozenset({"/", "/docs", "/docs.js", "/openapi.json", "/healthz", "/livez", "/readyz", "/metrics"})
 
+OWN_LOGIN = "/admin/"  # people log in there with a passkey, not with an API key
+
 
 class Key(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One API key: the hash of its secret, what it may do, and its rate; several keys may share a caller's name."""

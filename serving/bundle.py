@@ -26,7 +26,7 @@ from serving.canonical import canonical
 from serving.durable import sync_folder
 from serving.sealed_files import BundleAltered, FileFact, Inode, check_name, copy_file, open_file, read_file, walk
 
-Kind = Literal["release", "policy"]
+Kind = Literal["release", "policy", "hotfix"]
 MANIFEST = "manifest.json"
 _NAME = re.compile(r"[a-z][a-z0-9_]{1,40}")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -104,6 +104,14 @@ def verify(path: Path, digest: str, *, verified: Verified | None = None) -> Bund
     if verified is not None:
         verified[path, digest] = seen
     return bundle
+
+
+def read(bundle: Bundle, name: str) -> bytes:
+    """The bytes of one file as they were sealed; raises BundleAltered where they are others."""
+    with open_file(bundle.path, name) as file:
+        content = file.read()
+    _check(bundle, name, {"sha256": hashlib.sha256(content).hexdigest(), "size": len(content)})
+    return content
 
 
 def open_verified(path: Path, digest: str, *, private: Path) -> Bundle:

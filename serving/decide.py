@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 from training.policy import Action, Policy
 
+NOTHING: Mapping[str, float | None] = {}
+
 
 @dataclass(frozen=True)
 class Decision:
@@ -21,18 +23,26 @@ def decide(
     thresholds: Mapping[str, float | None],
     *,
     policy: Policy,
+    review_from: Mapping[str, float | None] = NOTHING,
+    strikes: int = 0,
     actions_left: int | None = None,
 ) -> Decision:
     """Flag each label whose score reaches its threshold, and do the hardest of what the policy asks for them.
 
-    A label whose threshold is null (no threshold keeps its promise) is never flagged. `actions_left` is what remains of
-    the policy's daily budget: once it is spent, an action harder than `log` is recorded and not done.
+    A label whose threshold is null (no threshold keeps its promise) is never flagged. A score from `review_from` up to
+    the threshold is uncertain: the policy says what is then done, and people look at it. `strikes` are those of the
+    account that have not expired: they lead up the policy's ladder. `actions_left` is what remains of the policy's
+    daily budget: once it is spent, an action harder than `log` is recorded and not done.
     """
     flagged = [label for label, score in scores.items() if _reaches(score, thresholds.get(label))]
-    if not flagged:
+    uncertain = [n for n, score in scores.items() if n not in flagged and _reaches(score, review_from.get(n))]
+    if not flagged and not uncertain:
         return Decision(Action.ALLOW, reasons=("no label reached its threshold",))
-    action = max((policy.labels[label].action for label in flagged), key=lambda a: a.severity)
-    reasons = [_reason(label, scores[label], thresholds[label], policy=policy) for label in flagged]
+    actions = [policy.labels[label].action_after(strikes) for label in flagged]
+    actions += [policy.labels[label].uncertain for label in uncertain]
+    action = max(actions, key=lambda a: a.severity)
+    reasons = [_reason(label, scores[label], thresholds[label], policy=policy, strikes=strikes) for label in flagged]
+    reasons += [f"{n}: score {scores[n]:.4f} is uncertain; action {policy.labels[n].uncertain}" for n in uncertain]
     if actions_left is not None and actions_left <= 0 and action.severity > Action.LOG.severity:
         reasons.append(f"the policy's {policy.max_actions_per_day} actions of today are spent: {action} is only logged")
         action = Action.LOG
@@ -50,6 +60,8 @@ def _reaches(score: float, threshold: float | None) -> bool:
     return threshold is not None and score >= threshold
 
 
-def _reason(label: str, score: float, threshold: float | None, *, policy: Policy) -> str:
+def _reason(label: str, score: float, threshold: float | None, *, policy: Policy, strikes: int) -> str:
     rule = policy.labels[label]
-    return f"{label} ({rule.definition}): score {score:.4f} reached the threshold {threshold:.4f}; action {rule.action}"
+    action, after = rule.action_after(strikes), f" after {strikes} strikes" if rule.ladder and strikes else ""
+    found = f"{label} ({rule.definition}): score {score:.4f} reached the threshold {threshold:.4f}"
+    return f"{found}; action {action}{after}"

@@ -7,9 +7,11 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from serving.segments import Segment, frames, recover
+from serving.record import Record, decode
+from serving.segments import Segment, begun_us, frames, is_asked_to_seal, recover
 
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_DAY_US = 86_400_000_000
 _SLACK_US = 120_000_000  # by how far a decision's clock may differ from that of its segment
 
 
@@ -75,14 +77,14 @@ class DecisionLog:
         try:
             self._segment.write(records)
         except OSError as error:
-            self._is_suspect = (
-                error.errno not in _NO_ROOM
-            )  # after a failed sync the kernel may forget what it failed on
+            # After a failed sync the kernel may forget what it failed on; after a full disk it does not.
+            self._is_suspect = error.errno not in _NO_ROOM
             raise
 
     def _rotate_if_due(self) -> None:
         age_s = time.monotonic() - self._segment.created
-        if self._is_suspect or self._segment.size >= self._max_bytes or age_s >= self._max_age_s:
+        is_of_today = begun_us(self._segment.path) // _DAY_US == time.time_ns() // 1000 // _DAY_US
+        if self._is_suspect or self._segment.size >= self._max_bytes or age_s >= self._max_age_s or not is_of_today:
             self._rotate()
 
     def _rotate(self) -> None:
@@ -91,14 +93,20 @@ class DecisionLog:
         self._segment, self._is_suspect = fresh, False
 
     def tick(self) -> None:
-        """Seal a segment that is old enough although nothing is appended; call it now and then, from any thread."""
-        self._writer.submit(self._rotate_if_due).result()
+        """Seal a segment that is old enough, or that somebody waits for; call it now and then, from any thread."""
+        self._writer.submit(self._tick).result()
+
+    def _tick(self) -> None:
+        if is_asked_to_seal(self._segment.path):
+            self._rotate()
+        else:
+            self._rotate_if_due()
 
     def find(self, decision_id: str, at_us: int) -> bytes | None:
         """The record of a decision made at about `at_us`, looked for in the newest segments first."""
         needle = b'"decision_id":"%s"' % decision_id.encode()  # cannot occur inside a JSON string
         for path in sorted(self._folder.glob("*-*.*"), reverse=True):
-            if int(path.name.partition("-")[0]) > at_us + _SLACK_US:
+            if begun_us(path) > at_us + _SLACK_US:
                 continue
             for record in read_segment(path, containing=needle):
                 return record
@@ -110,11 +118,6 @@ class DecisionLog:
         self._segment.seal()
 
 
-def sealed_segments(folder: Path) -> list[Path]:
-    """The segments that no process writes any more, oldest first; each holds decisions that no other one holds."""
-    return sorted(folder.glob("*.sealed"))
-
-
 def read_segment(path: Path, *, containing: bytes = b"") -> Iterator[bytes]:
     """The whole records of a segment that contain some bytes, in the order in which they were written."""
     try:
@@ -124,3 +127,11 @@ def read_segment(path: Path, *, containing: bytes = b"") -> Iterator[bytes]:
         data = sealed.read_bytes() if sealed.exists() else b""
     if containing in data:
         yield from (payload for _, payload in frames(data) if containing in payload)
+
+
+def logged(folder: Path, *, since_us: int) -> Iterator[Record]:
+    """Every decision from a moment on that is still in a folder's segments, oldest segment first."""
+    for path in sorted(folder.glob("*-*.*")):
+        for payload in read_segment(path):
+            if (record := decode(payload)).at_us >= since_us:
+                yield record

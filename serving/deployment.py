@@ -11,14 +11,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from serving.approval import NotApproved, require_servable, status
-from serving.bundle import Bundle, describe
+from pydantic import ValidationError
+
+from serving.approval import require_servable, status
+from serving.bundle import Bundle, Kind, describe
+from serving.hotfix import HotfixRefused, read_hotfix
 from serving.ledger import Entry, Ledger
 from serving.people import People
 from serving.refusals import record_refusal
 from serving.sealed_files import BundleAltered
 
 _LEASE_S = 600
+KINDS: tuple[Kind, ...] = ("release", "policy", "hotfix")  # what a deployment names, in the order of its paths
 
 
 class DeploymentRefused(Exception):
@@ -35,12 +39,21 @@ class Deployment:
     by: str
     at_us: int
     number: int
+    hotfix: str = ""
 
     @classmethod
     def of(cls, entry: Entry) -> "Deployment":
         """Read a `deployed` entry of the ledger."""
         body = entry.body
-        return cls(body["detector"], body["digest"], body["policy"], body["by"], entry.at_us, entry.number)
+        return cls(
+            body["detector"],
+            body["digest"],
+            body["policy"],
+            body["by"],
+            entry.at_us,
+            entry.number,
+            body.get("hotfix", ""),
+        )
 
 
 def deployments(ledger: Ledger, detector: str) -> list[Deployment]:
@@ -74,21 +87,37 @@ class Shelves:
         """The folder of a policy, whatever its name."""
         return next(self.policies.glob(f"*/{digest}"), self.policies / "unknown" / digest)
 
+    @property
+    def hotfixes(self) -> Path:
+        """Beside the releases."""
+        return self.releases.parent / "hotfixes"
+
+    def hotfix(self, detector: str, digest: str) -> Path:
+        """The folder of a hotfix."""
+        return self.hotfixes / detector / digest
+
+    def paths(self, detector: str, release: str, policy: str, hotfix: str) -> list[Path]:
+        """Everything that must be approved for a deployment to be served."""
+        found = [self.release(detector, release), self.policy(policy)]
+        return [*found, self.hotfix(detector, hotfix)] if hotfix else found
+
 
 def servable(
     ledger: Ledger, people: People, shelves: Shelves, detector: str, *, now_us: int | None = None
 ) -> Deployment | None:
     """The newest deployment whose release and policy are both approved now: after a revocation, the one before."""
     for deployment in deployments(ledger, detector):
-        paths = shelves.release(detector, deployment.release), shelves.policy(deployment.policy)
-        if all(_is_approved(ledger, people, path, now_us=now_us) for path in paths):
+        paths = shelves.paths(detector, deployment.release, deployment.policy, deployment.hotfix)
+        if _are_approved(ledger, people, paths, now_us=now_us):
             return deployment
     return None
 
 
-def deploy(ledger: Ledger, people: People, release: Bundle, policy: Bundle, *, by: str) -> Deployment:
-    """Ask for a release to be served; raises NotApproved, BundleAltered or DeploymentRefused."""
-    with deploying(ledger, people, release, policy, by=by):
+def deploy(
+    ledger: Ledger, people: People, release: Bundle, policy: Bundle, *, by: str, hotfix: Bundle | None = None
+) -> Deployment:
+    """Ask for a release to be served; raises NotApproved, BundleAltered, HotfixRefused or DeploymentRefused."""
+    with deploying(ledger, people, release, policy, by=by, hotfix=hotfix):
         pass
     last = deployed(ledger, release.name)
     assert last is not None
@@ -96,17 +125,21 @@ def deploy(ledger: Ledger, people: People, release: Bundle, policy: Bundle, *, b
 
 
 @contextmanager
-def deploying(ledger: Ledger, people: People, release: Bundle, policy: Bundle, *, by: str) -> Iterator[None]:
+def deploying(
+    ledger: Ledger, people: People, release: Bundle, policy: Bundle, *, by: str, hotfix: Bundle | None = None
+) -> Iterator[None]:
     """Deploy when the block inside (trials of the new release) ends well; nobody else deploys this detector meanwhile.
 
     The lease ends by itself when its process dies or after ten minutes, so a kill leaves nothing stuck.
     """
     body = {"detector": release.name, "digest": release.digest, "policy": policy.digest, "by": by}
+    body |= {"hotfix": hotfix.digest} if hotfix else {}
+    asked = [release, policy, *([hotfix] if hotfix else [])]
     lease = _take_lease(ledger, body)
     try:
-        _require(ledger, people, release, policy)
+        _require(ledger, people, *asked)
         yield
-        _require(ledger, people, release, policy)
+        _require(ledger, people, *asked)
         with ledger.writing() as page:
             if (holder := _holder(page.entries, release.name)) is None or holder.number != lease.number:
                 raise DeploymentRefused(f"{release.name}: the lease of this deployment ran out")
@@ -120,27 +153,46 @@ def rollback(ledger: Ledger, people: People, shelves: Shelves, detector: str, *,
     """Deploy again what was served before the last deployment and may still be served."""
     current = deployed(ledger, detector)
     for past in deployments(ledger, detector):
-        if current is None or (past.release, past.policy) == (current.release, current.policy):
+        if current is None or _same(past, current):
             continue
-        paths = shelves.release(detector, past.release), shelves.policy(past.policy)
-        if all(_is_approved(ledger, people, path) for path in paths):
-            release, policy = (describe(path, path.name) for path in paths)
-            return deploy(ledger, people, release, policy, by=by)
+        paths = shelves.paths(detector, past.release, past.policy, past.hotfix)
+        if _are_approved(ledger, people, paths):
+            release, policy, *hotfix = (describe(path, path.name) for path in paths)
+            return deploy(ledger, people, release, policy, by=by, hotfix=hotfix[0] if hotfix else None)
     raise DeploymentRefused(f"{detector}: no earlier deployment may still be served")
 
 
-def _require(ledger: Ledger, people: People, release: Bundle, policy: Bundle) -> None:
-    for bundle, kind in ((release, "release"), (policy, "policy")):
-        if require_servable(ledger, people, bundle.path).kind != kind:
-            record_refusal(ledger, bundle.subject, bundle.digest, f"is no {kind}")
-            raise NotApproved(f"{bundle.subject} {bundle.digest[:12]} is no {kind}")
+def _same(one: Deployment, other: Deployment) -> bool:
+    return (one.release, one.policy, one.hotfix) == (other.release, other.policy, other.hotfix)
 
 
-def _is_approved(ledger: Ledger, people: People, path: Path, *, now_us: int | None = None) -> bool:
+def _require(ledger: Ledger, people: People, *asked: Bundle) -> None:
+    for bundle, kind in zip(asked, KINDS, strict=False):
+        require_servable(ledger, people, bundle.path, kind=kind)
+    release, policy, *hotfixes = asked
+    for hotfix in hotfixes:
+        _require_fitting(ledger, hotfix, release=release.digest, policy=policy.digest)
+
+
+def _require_fitting(ledger: Ledger, hotfix: Bundle, *, release: str, policy: str) -> None:
     try:
-        return status(ledger, people, describe(path, path.name), now_us=now_us).state == "approved"
+        read_hotfix(hotfix, release=release, policy=policy)
+    except (HotfixRefused, ValidationError) as refusal:
+        record_refusal(ledger, hotfix.subject, hotfix.digest, str(refusal))
+        raise
+
+
+def _are_approved(ledger: Ledger, people: People, paths: Sequence[Path], *, now_us: int | None = None) -> bool:
+    try:
+        found = [describe(path, path.name) for path in paths]
     except BundleAltered:
         return False
+    is_each_what_it_should_be = all(
+        (bundle.kind, bundle.name) == (kind, path.parent.name)
+        for bundle, kind, path in zip(found, KINDS, paths, strict=False)
+    )
+    states = {status(ledger, people, bundle, now_us=now_us).state for bundle in found}
+    return is_each_what_it_should_be and states == {"approved"}
 
 
 def _take_lease(ledger: Ledger, body: dict[str, str]) -> Entry:

@@ -14,6 +14,16 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
+def sync_file(path: Path, *, root: Path) -> None:
+    """Make a file that somebody wrote survive a power cut, with the names of it and of its folders below `root`."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+    for folder in path.parents:
+        sync_folder(folder)
+        if folder == root:
+            return
+
+
 def replace_file(path: Path, content: bytes, *, mode: int = 0o644) -> None:
     """Replace a file whole: a reader sees the old content or the new, and after the return only the new."""
     partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}")

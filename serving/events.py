@@ -16,7 +16,7 @@ MAX_EVENTS = 512
 _TYPES: dict[str, type] = {"VARCHAR": str, "BIGINT": int, "INTEGER": int, "DOUBLE": float, "TINYINT": int}
 _MADE_HERE = {"arrived_us"}
 _OPTIONAL = {"event_id", "event_us", "num_tokens"}
-_AHEAD_US = 300_000_000
+_AHEAD_US = 300_000_000  # by which a caller's clock may be ahead; what lies ahead is taken as happening now
 _DEFAULTS = {"requests": {"kind": "prompt"}, "accounts": {"kind": "daily"}, "payments": {}}
 
 
@@ -111,7 +111,7 @@ def _max_length(name: str) -> int:
 
 def _complete(event: dict[str, Any], now_us: int) -> dict[str, Any]:
     event["event_id"] = event["event_id"] or fresh_id()
-    event["event_us"] = now_us if event["event_us"] is None else event["event_us"]
+    event["event_us"] = now_us if event["event_us"] is None else min(event["event_us"], now_us)
     event["arrived_us"] = now_us
     if event.get("num_tokens", 0) is None:
         event["num_tokens"] = len(event["text"].split())

@@ -18,6 +18,7 @@ class Deployment(NamedTuple):
     detector: str
     release: str
     policy_digest: str
+    hotfix: str = ""
 
 
 class Source(Protocol):
@@ -70,9 +71,9 @@ class Follower:
             "trouble": self._trouble.get(detector, []),
         }
 
-    def reopen(self, detector: str, *, release: str, policy_digest: str) -> Live:
+    def reopen(self, detector: str, *, release: str, policy_digest: str, hotfix: str = "") -> Live:
         """Load a release of the past to replay a decision; it answers nobody."""
-        return self._source.load(Deployment(detector, release, policy_digest))
+        return self._source.load(Deployment(detector, release, policy_digest, hotfix))
 
     def poll(self) -> None:
         """Look once; cheap while nothing changed, with everything verified again each minute."""

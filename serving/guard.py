@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serving.auth import PUBLIC, Key, KeyRing, RateLimit, scope_of
+from serving.auth import OWN_LOGIN, PUBLIC, Key, KeyRing, RateLimit, scope_of
 from serving.metrics import Metrics
 from serving.record import fresh_id
 from serving.room import Room
@@ -29,7 +29,10 @@ _HEADERS = [
     (b"x-frame-options", b"DENY"),
     (b"referrer-policy", b"no-referrer"),
     (b"cache-control", b"no-store"),
-    (b"content-security-policy", b"default-src 'self'; style-src 'unsafe-inline'; frame-ancestors 'none'"),
+    (
+        b"content-security-policy",
+        b"default-src 'self'; style-src 'unsafe-inline'; img-src 'self' data:; frame-ancestors 'none'",
+    ),
 ]
 
 
@@ -96,7 +99,7 @@ class Guard:
         self._note(scope, exchange, time.perf_counter() - started)
 
     def _admit(self, scope: Scope, headers: dict[bytes, bytes]) -> str:
-        if scope["path"] in PUBLIC:
+        if scope["path"] in PUBLIC or scope["path"].startswith(OWN_LOGIN):
             return "public"
         key = self._keys.find(headers.get(b"authorization", b"").removeprefix(b"Bearer "))
         if key is None:

@@ -1,4 +1,4 @@
-"""Keys of people: Ed25519, private ones in an encrypted PEM file, public ones as one line of text."""
+"""Keys of people: Ed25519 ones whose private half is an encrypted PEM file, or passkeys; public ones as one line."""
 
 import base64
 import os
@@ -13,7 +13,9 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
     load_pem_private_key,
 )
-from securesystemslib.signer import CryptoSigner, SSlibKey
+from securesystemslib.signer import CryptoSigner, Key, Signer, SSlibKey
+
+from serving import passkeys
 
 _PREFIX = "ed25519:"
 
@@ -28,6 +30,11 @@ def create_key(path: Path, passphrase: str | None) -> str:
     with os.fdopen(handle, "wb") as file:
         file.write(pem)
     return public_text(private.public_key())
+
+
+def is_encrypted(path: Path) -> bool:
+    """Whether a private key needs a passphrase."""
+    return b"ENCRYPTED" in path.read_bytes().partition(b"\n")[0]
 
 
 def load_key(path: Path, passphrase: str | None) -> CryptoSigner:
@@ -46,8 +53,10 @@ def public_text(key: Ed25519PublicKey) -> str:
     return _PREFIX + base64.b64encode(key.public_bytes(Encoding.Raw, PublicFormat.Raw)).decode()
 
 
-def public_key(text: str) -> SSlibKey:
+def public_key(text: str) -> Key:
     """Read a public key from people.yaml; raises ValueError naming the text."""
+    if text.startswith(passkeys.PREFIX):
+        return passkeys.PasskeyKey(text)
     try:
         raw = base64.b64decode(text.removeprefix(_PREFIX), validate=True)
         key = Ed25519PublicKey.from_public_bytes(raw)
@@ -56,6 +65,6 @@ def public_key(text: str) -> SSlibKey:
     return SSlibKey.from_crypto(key)
 
 
-def text_of(signer: CryptoSigner) -> str:
+def text_of(signer: Signer) -> str:
     """The public half of a signer's key as people.yaml holds it."""
     return public_text(Ed25519PublicKey.from_public_bytes(bytes.fromhex(signer.public_key.keyval["public"])))

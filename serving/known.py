@@ -1,63 +1,30 @@
-"""The service's way to what is known about entities: Feast, opened when a release first needs it."""
+"""The service's way to what is known about entities: the online states of one home, in SQLite or in Redis."""
 
-import sqlite3
 from collections.abc import Mapping, Sequence
-from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-import redis
+from feature_repo.online import OnlineFeatures
+from feature_repo.push import push
+from feature_repo.states import open_states
+from feature_repo.windows import SERVICES, VIEWS
+from serving.live import Event
 
-from serving.live import Event, FeatureRow, FeaturesUnavailable
-
-if TYPE_CHECKING:
-    from feature_repo.online import OnlineFeatures
-
-_NOT_ANSWERED = (redis.RedisError, sqlite3.Error, OSError)
+READ_WITHIN_S = 0.05  # a request does not wait longer; the policy then decides without features
+PUSH_WITHIN_S = 5.0
 
 
 class Known:
-    """Readers of feature services over one store, and pushes into it; `stores` goes to `open_store`."""
+    """Readers of feature services, and pushes; `stores` names Redis (HOST:PORT,db=N), or SQLite where it is empty."""
 
     def __init__(self, home: Path, stores: Mapping[str, str]) -> None:
-        self._home, self._stores = home, stores
+        redis = stores.get("redis", "")
+        self._read = open_states(home, redis=redis, deadline_s=READ_WITHIN_S)
+        self._push = open_states(home, redis=redis, deadline_s=PUSH_WITHIN_S)
 
-    def reader(self, service: str) -> "Reader":
+    def reader(self, service: str) -> OnlineFeatures:
         """The features of one service."""
-        return Reader(self._open(service))
+        return OnlineFeatures(self._read, [VIEWS[name] for name in SERVICES[service].views])
 
     def push(self, events: Sequence[tuple[str, Event]]) -> None:
         """Let events of (table, event) count for whatever is read next."""
-        for table in {table for table, _ in events}:
-            self._any.push(table, [event for other, event in events if other == table])
-
-    def _open(self, service: str) -> "OnlineFeatures":
-        from feature_repo.online import OnlineFeatures
-
-        return OnlineFeatures(self._store, service)
-
-    @cached_property
-    def _any(self) -> "OnlineFeatures":
-        from feature_repo.windows import SERVICES
-
-        return self._open(next(iter(SERVICES)))  # a push moves every view, whichever service it comes through
-
-    @cached_property
-    def _store(self) -> Any:
-        from feature_repo.store import open_store
-
-        return open_store(self._home, **self._stores)
-
-
-class Reader:
-    """Reads features, or says that the store does not answer; what the policy then does is visible in the answer."""
-
-    def __init__(self, features: "OnlineFeatures") -> None:
-        self._features = features
-
-    def read(self, entities: list[dict[str, str | None]], at_us: int) -> Sequence[FeatureRow]:
-        """The features of each event's entities at a moment; raises FeaturesUnavailable."""
-        try:
-            return self._features.read(entities, at_us)
-        except _NOT_ANSWERED as error:
-            raise FeaturesUnavailable(type(error).__name__) from error
+        push(self._push, events)

@@ -8,13 +8,16 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from feature_repo.tables import ENTITIES, EVENT_TABLES
-from serving.record import Features, PolicyRef, Value
+from feature_repo.online import FeatureRow, FeaturesUnavailable, OnlineFeatures
+from feature_repo.tables import EVENT_TABLES
+from feature_repo.windows import DAY
+from serving.cuts import Cut
+from serving.record import Features, PolicyRef
 from training.detector import DetectorSpec
 from training.policy import Policy
 
 Event = Mapping[str, Any]
-LONGEST_AGO_US = 48 * 3_600_000_000
+LONGEST_AGO_US = DAY  # as far back as states can tell facts apart, and as facts count from when they happened
 
 
 class Scorer(Protocol):
@@ -24,25 +27,6 @@ class Scorer(Protocol):
     def spec(self) -> DetectorSpec: ...  # noqa: D102
 
     def score(self, rows: Sequence[Mapping[str, Any]]) -> np.ndarray: ...  # noqa: D102
-
-
-class FeatureRow(Protocol):
-    """What is known about one event's entities; `status` says per feature present, missing or expired."""
-
-    @property
-    def values(self) -> Mapping[str, Value]: ...  # noqa: D102
-    @property
-    def status(self) -> Mapping[str, str]: ...  # noqa: D102
-
-
-class FeatureReader(Protocol):
-    """The online features of one feature service."""
-
-    def read(self, entities: list[dict[str, str | None]], at_us: int) -> Sequence[FeatureRow]: ...  # noqa: D102
-
-
-class FeaturesUnavailable(Exception):
-    """The online store did not answer."""
 
 
 @dataclass(frozen=True)
@@ -62,9 +46,9 @@ class Live:
     release: str
     policy: Policy
     policy_ref: PolicyRef
-    thresholds: dict[str, float | None]
+    cuts: Mapping[str, Cut]
     scorer: Scorer
-    reader: FeatureReader | None
+    reader: OnlineFeatures | None
 
     def __post_init__(self) -> None:
         if silent := [label for label in self.spec.labels if label not in self.policy.labels]:
@@ -93,6 +77,15 @@ class Live:
         rows = [{**event, **known.values} for event, known in zip(events, features, strict=True)]
         return [Assessment(at_us, k, s) for k, s in zip(features, self.score(rows), strict=True)]
 
+    def thresholds(self, row: Event) -> dict[str, float | None]:
+        """The threshold of each label for an event with its features."""
+        return {label: cut.at(row) for label, cut in self.cuts.items()}
+
+    @property
+    def review_from(self) -> dict[str, float | None]:
+        """Where each label's band begins that people look at."""
+        return {label: cut.review_from for label, cut in self.cuts.items()}
+
     def score(self, rows: Sequence[Event]) -> list[dict[str, float]]:
         """Probabilities by label of rows that hold the event's columns and the features."""
         return [dict(zip(self.spec.labels, map(float, p), strict=True)) for p in self.scorer.score(rows)]
@@ -101,12 +94,8 @@ class Live:
         inputs = self.inputs
         if not inputs or self.reader is None:
             return [Features()] * len(events)
-        rows = [self.reader.read([_entities(event)], _moment(event, at_us))[0] for event in events]
+        rows = self.reader.read(events, [_moment(event, at_us) for event in events], table=self.spec.events)
         return [_used(row, inputs) for row in rows]
-
-
-def _entities(event: Event) -> dict[str, str | None]:
-    return {name: event.get(name) for name in ENTITIES}
 
 
 def _moment(event: Event, now_us: int) -> int:
@@ -118,6 +107,6 @@ def _moment(event: Event, now_us: int) -> int:
 def _used(row: FeatureRow, inputs: list[str]) -> Features:
     return Features(
         values={name: row.values[name] for name in inputs},
-        missing=[name for name in inputs if row.status[name] == "missing"],
-        expired=[name for name in inputs if row.status[name] == "expired"],
+        missing=[name for name in inputs if row.absent.get(name) == "missing"],
+        expired=[name for name in inputs if row.absent.get(name) == "expired"],
     )

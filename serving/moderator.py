@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from serving.backlog import Backlog
@@ -14,8 +14,10 @@ from serving.decide import Decision, decide, decide_degraded
 from serving.decision_log import DecisionLog
 from serving.live import Assessment, Event, Live
 from serving.metrics import Metrics
+from serving.privacy import as_known
 from serving.record import Record, Role, encode, new_id
 from serving.shadow import Shadows
+from serving.strikes import Strikes
 from serving.vault import Vault
 from training.policy import Action
 
@@ -33,6 +35,15 @@ class Call:
 
     request_id: str
     caller: str
+
+
+@dataclass(frozen=True)
+class Circumstances:
+    """What a decision depends on beside scores and policy."""
+
+    thresholds: Mapping[str, float | None]
+    strikes: int
+    actions_left: int | None
 
 
 @dataclass(frozen=True)
@@ -83,7 +94,7 @@ class Moderator:
         self._shadows, self._role = shadows, role
         self._vault, self._pushes = vault, pushes
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="scorer")
-        self._budget = budget
+        self._budget, self._strikes = budget, Strikes()
 
     def install(self, detector: str, live: Live | None) -> None:
         """Make a release the champion, or none; requests in flight end on the one that they began with."""
@@ -105,6 +116,7 @@ class Moderator:
 
     async def decide(self, champion: Champion, events: Sequence[Event], *, call: Call) -> list[Record]:
         """Decide events of the champion's table; on return the decisions are on disk."""
+        events = self.known(champion.live, events)
         assessed = await self._assess(champion, events)
         records = [self._record(e, a, call=call) for e, a in zip(events, assessed, strict=True)]
         await self.log.append([encode(record) for record in records])
@@ -115,6 +127,10 @@ class Moderator:
         if self._shadows:
             self._shadows.offer(champion.live.spec.name, call.request_id, call.caller, events)
         return records
+
+    def known(self, live: Live, events: Sequence[Event]) -> list[Event]:
+        """The events with the ids that the policy wants hashed: so the features know their entities, too."""
+        return [as_known(event, live.policy.privacy, self._vault) for event in events]
 
     async def _assess(self, champion: Champion, events: Sequence[Event]) -> list[Assessed]:
         """Let the canary assess the events of its accounts, if there is one, and the champion all others."""
@@ -134,7 +150,9 @@ class Moderator:
 
     def _record(self, event: Event, by: Assessed, *, call: Call) -> Record:
         live, assessed = by.live, by.assessment
-        decision, actions_left = self._decision(live, assessed)
+        strikes = self._strikes.of(live.policy, event, assessed.at_us)
+        decision, now = self._decision(live, event, assessed, strikes=strikes)
+        self._strikes.add(live.policy, event, assessed.at_us, action=decision.action)
         text = event.get(TEXT)
         return Record(
             decision_id=new_id(),
@@ -147,26 +165,34 @@ class Moderator:
             role=by.role,
             table=live.spec.events,
             event={name: value for name, value in event.items() if name != TEXT},
-            text=self._vault.seal(text) if self._vault and text is not None else None,
+            text=self._sealed(text, live) if text is not None else None,
             features=assessed.features,
             scores=assessed.scores,
-            thresholds=live.thresholds,
+            thresholds=dict(now.thresholds),
             labels=list(decision.labels),
             action=decision.action,
             reasons=list(decision.reasons),
             degraded=decision.is_degraded,
-            actions_left=actions_left,
+            actions_left=now.actions_left,
+            text_digest=self._vault.digest(text) if self._vault and text is not None else None,
+            strikes=strikes,
         )
 
-    def _decision(self, live: Live, assessed: Assessment) -> tuple[Decision, int]:
+    def _decision(
+        self, live: Live, event: Event, assessed: Assessment, *, strikes: int
+    ) -> tuple[Decision, Circumstances]:
         """Decide with what is left of the budget; another worker may have taken the last action meanwhile."""
-        actions_left = self._budget.left(live.policy, assessed.at_us)
-        decision = verdict(live, assessed.scores, why_not=assessed.why_not, actions_left=actions_left)
+        thresholds = live.thresholds({**event, **assessed.features.values})
+        now = Circumstances(thresholds, strikes, self._budget.left(live.policy, assessed.at_us))
+        decision = verdict(live, assessed.scores, why_not=assessed.why_not, now=now)
         if decision.action.severity > Action.LOG.severity:
-            actions_left = self._budget.take(live.policy, assessed.at_us)
-            if actions_left <= 0:
-                decision = verdict(live, assessed.scores, why_not=assessed.why_not, actions_left=actions_left)
-        return decision, actions_left
+            now = replace(now, actions_left=self._budget.take(live.policy, assessed.at_us))
+            if now.actions_left is not None and now.actions_left <= 0:
+                decision = verdict(live, assessed.scores, why_not=assessed.why_not, now=now)
+        return decision, now
+
+    def _sealed(self, text: str, live: Live) -> str | None:
+        return self._vault.seal(text) if self._vault and live.policy.privacy.keeps_text else None
 
     def _count(self, records: list[Record]) -> None:
         if records and (trial := self.trials.get(records[0].detector)):
@@ -187,11 +213,18 @@ async def _try(trial: Trial, events: Sequence[Event]) -> Sequence[Assessment] | 
         return None
 
 
-def verdict(live: Live, scores: dict[str, float] | None, *, why_not: str, actions_left: int | None) -> Decision:
+def verdict(live: Live, scores: dict[str, float] | None, *, why_not: str, now: Circumstances) -> Decision:
     """The one decide, with the degraded answer where there is no score."""
     if scores is None:
         return decide_degraded(why_not, live.policy)
-    return decide(scores, live.thresholds, policy=live.policy, actions_left=actions_left)
+    return decide(
+        scores,
+        now.thresholds,
+        policy=live.policy,
+        review_from=live.review_from,
+        strikes=now.strikes,
+        actions_left=now.actions_left,
+    )
 
 
 def replay(live: Live, record: Record, vault: Vault | None) -> dict[str, Any]:
@@ -201,7 +234,8 @@ def replay(live: Live, record: Record, vault: Vault | None) -> dict[str, Any]:
         return {"is_possible": False, "why": "the text was not kept"}
     row = {**record.event, **({TEXT: text} if text is not None else {}), **record.features.values}
     scores = None if record.scores is None else live.score([row])[0]
-    decision = verdict(live, scores, why_not="it was not scored then either", actions_left=record.actions_left)
+    now = Circumstances(live.thresholds(row), record.strikes, record.actions_left)
+    decision = verdict(live, scores, why_not="it was not scored then either", now=now)
     return {
         "is_possible": True,
         "is_identical": scores == record.scores and decision.action == record.action,

@@ -1,6 +1,5 @@
 """What the service is made of, over one home; without BentoML, so that a test builds it as the service does."""
 
-import importlib.util
 import logging
 import threading
 from collections.abc import Mapping
@@ -8,6 +7,7 @@ from pathlib import Path
 
 from starlette.types import ASGIApp
 
+from serving.admin import PREFIX, build_admin
 from serving.api import Desk, build_app
 from serving.auth import KeyRing
 from serving.backlog import Backlog
@@ -16,9 +16,11 @@ from serving.decision_log import DecisionLog
 from serving.follow import Follower
 from serving.guard import Guard, Limits
 from serving.known import Known
+from serving.ledger import Ledger
 from serving.live import Event
 from serving.metrics import Metrics
 from serving.moderator import Moderator
+from serving.past import Past
 from serving.shadow import Shadows
 from serving.source import LedgerSource
 from serving.trials import Trials
@@ -42,9 +44,7 @@ class Parts:
         self.metrics, self.keys = Metrics(), KeyRing(keys or home / "api_keys.json")
         known, vault = Known(home, stores or {}), Vault(home / "keys")
         self.log = DecisionLog(home / "decisions")
-        # a slim service has no feature store: it answers for detectors that read none, and feeds none
-        can_push = importlib.util.find_spec("feast") is not None
-        self.pushes: Backlog[tuple[str, Event]] | None = Backlog("features", known.push) if can_push else None
+        self.pushes: Backlog[tuple[str, Event]] = Backlog("features", known.push)
         self.budget = Budget(home / "budget")
         self.shadows = Shadows(home, stores or {}, self.metrics)
         self.moderator = Moderator(
@@ -59,7 +59,10 @@ class Parts:
         self.follower = Follower(source, self.moderator.install, metrics=self.metrics)
         self.trials = Trials(source, self.shadows, self.moderator.let_try, metrics=self.metrics)
         app = build_app(bentoml)
-        app.state.desk = Desk(self.moderator, self.follower, self.trials, vault, home / "cache")
+        past = Past(home / "lake", vault)
+        app.state.desk = Desk(self.moderator, self.follower, self.trials, vault, past, home / "cache")
+        self.admin = build_admin(home, Ledger(home / "ledger" / "ledger.jsonl"))
+        app.mount(PREFIX, self.admin)
         self.door: ASGIApp = Guard(app, keys=self.keys, metrics=self.metrics, limits=Limits())
         self._is_closing = threading.Event()
 
@@ -67,8 +70,7 @@ class Parts:
         """Follow what was deployed, what keys there are, and the age of the log."""
         self.follower.poll()
         self.trials.poll()
-        if self.pushes:
-            self.metrics.dropped.labels("features").set(self.pushes.num_dropped + self.pushes.num_failed)
+        self.metrics.dropped.labels("features").set(self.pushes.num_dropped + self.pushes.num_failed)
         try:
             self.keys.refresh()
             self.log.tick()
@@ -86,7 +88,6 @@ class Parts:
             return
         self._is_closing.set()
         self.shadows.close()
-        if self.pushes:
-            self.pushes.close()
+        self.pushes.close()
         self.log.close()
         self.budget.close()

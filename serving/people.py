@@ -12,14 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-import yaml
 from pydantic import ValidationError, model_validator
-from securesystemslib.signer import CryptoSigner
+from securesystemslib.signer import Signer
 
 from serving.canonical import digest_of
 from serving.keys import public_key, text_of
 from serving.ledger import Entry, Ledger
 from serving.statement import SignatureInvalid, Statement, envelop, open_envelope, peek
+from training.contract_file import read_contract
 from training.policy import Contract
 
 SUBJECT = "people"
@@ -80,15 +80,8 @@ def fold(name: str) -> str:
 
 
 def load_people(path: Path) -> People:
-    """Read people.yaml; raises ValueError naming file, field, value and limit."""
-    try:
-        return People.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path.name} is not YAML: {error}") from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise ValueError(f"{path.name}: {where}: {first['msg']} (found {first['input']!r:.200})") from error
+    """Read people.yaml; raises ValueError naming file, line, field, value and limit."""
+    return read_contract(path, People)
 
 
 @dataclass(frozen=True)
@@ -117,7 +110,7 @@ def begin(ledger: Ledger, people: People) -> Entry:
         return page.append("people_begun", {"digest": people.digest, "people": people.model_dump()})
 
 
-def propose(ledger: Ledger, people: People, *, signer: CryptoSigner) -> bool:
+def propose(ledger: Ledger, people: People, *, signer: Signer) -> bool:
     """Sign a changed people file as somebody of the version in force; true when that put it in force."""
     with ledger.writing() as page:
         *_, (_, current) = reviewed(page.entries)
@@ -138,6 +131,26 @@ def propose(ledger: Ledger, people: People, *, signer: CryptoSigner) -> bool:
         page.append("people", content | {"envelope": envelop(statement, signer)})
         *_, (_, latest) = reviewed(page.entries)
         return latest == people
+
+
+def changes(entries: Sequence[Entry], file: People) -> list[str]:
+    """How the file differs from the version in force, one sentence per change: what a reviewer signs."""
+    versions = [version for _, version in reviewed(entries)]
+    before = {p.name: p for p in versions[-1].people} if versions else {}
+    after = {p.name: p for p in file.people}
+    found = [f"adds {after[name].name} as {', '.join(after[name].roles)}" for name in after if name not in before]
+    found += [f"takes out {name}" for name in before if name not in after]
+    for name in (n for n in after if n in before):
+        old, new = before[name], after[name]
+        if old.roles != new.roles:
+            found.append(f"changes the roles of {name} from {', '.join(old.roles)} to {', '.join(new.roles)}")
+        if old.public_key != new.public_key:
+            found.append(f"changes the key of {name}")
+    for field in ("required_roles", "expires_days"):
+        old_value, new_value = (getattr(v, field) for v in (versions[-1] if versions else file, file))
+        if old_value != new_value:
+            found.append(f"changes {field} from {old_value} to {new_value}")
+    return found
 
 
 def authority(entries: Sequence[Entry], file: People) -> Authority:

@@ -1,9 +1,14 @@
-"""A decision as it is logged: enough to answer why, to replay it bit for bit and to become events of the lake."""
+"""A decision as it is logged: enough to answer why, to replay it bit for bit and to become events of the lake.
+
+Every record names the schema it was written with. `decode` upgrades an older one step by step, each step a function
+named for where it starts, and refuses a newer one: what this code does not know it must not drop.
+"""
 
 import os
 import random
 import re
 import time
+from collections.abc import Callable
 from typing import Any, Literal
 
 import msgspec
@@ -13,6 +18,11 @@ from training.policy import Action
 _random = random.Random(os.urandom(32))  # the kernel's own would hand the interpreter to another thread at each call
 DECISION_ID = re.compile(r"dec_[0-9a-f]{32}\Z")
 Value = float | str | None
+SCHEMA = 3
+
+
+class UnknownSchema(ValueError):
+    """A record was written by a newer version than this one."""
 
 
 class PolicyRef(msgspec.Struct, frozen=True):
@@ -21,6 +31,7 @@ class PolicyRef(msgspec.Struct, frozen=True):
     name: str
     version: int
     digest: str
+    hotfix: str = ""  # the digest of what changed a threshold under it, if anything did
 
 
 class Features(msgspec.Struct, frozen=True):
@@ -35,7 +46,10 @@ Role = Literal["champion", "canary", "challenger"]  # the first two acted; a cha
 
 
 class Record(msgspec.Struct, frozen=True):
-    """One decision; `text` is encrypted or absent, and never in `event`."""
+    """One decision; `text` is encrypted or absent, and never in `event`.
+
+    `text_digest` is keyed; it tells whether a text found elsewhere is the one that was judged.
+    """
 
     decision_id: str
     at_us: int
@@ -56,7 +70,9 @@ class Record(msgspec.Struct, frozen=True):
     reasons: list[str]
     degraded: bool
     actions_left: int | None
-    schema: int = 1
+    text_digest: str | None
+    strikes: int
+    schema: int = SCHEMA
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -110,4 +126,37 @@ def time_of(decision_id: str) -> int:
 
 
 encode = msgspec.json.Encoder().encode
-decode = msgspec.json.Decoder(Record).decode
+
+
+def decode(data: bytes) -> Record:
+    """Read a record of this schema or an older one; raises UnknownSchema for a newer one."""
+    schema = _read_schema(data).schema
+    if schema == SCHEMA:
+        return _decode(data)
+    if schema > SCHEMA:
+        raise UnknownSchema(f"record.schema is {schema}; this version reads up to {SCHEMA}")
+    fields = msgspec.json.decode(data)
+    for older in range(schema, SCHEMA):
+        fields = _UPGRADES[older](fields) | {"schema": older + 1}
+    return msgspec.convert(fields, Record)
+
+
+def from_1(fields: dict[str, Any]) -> dict[str, Any]:
+    """Schema 1 did not say which text was judged, so a text found elsewhere cannot be told to be it."""
+    return fields | {"text_digest": None}
+
+
+def from_2(fields: dict[str, Any]) -> dict[str, Any]:
+    """Schema 2 knew no strikes: no policy had a ladder, so none counted."""
+    return fields | {"strikes": fields.get("strikes", 0)}
+
+
+_UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: from_1, 2: from_2}
+
+
+class _Schema(msgspec.Struct):
+    schema: int
+
+
+_read_schema = msgspec.json.Decoder(_Schema).decode
+_decode = msgspec.json.Decoder(Record).decode

@@ -8,8 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from serving.bundle import Bundle, describe, seal
-from serving.sealed_files import open_file
+from serving.bundle import Bundle, describe, read, seal
 from training.detector import DetectorSpec
 from training.policy import Contract, Policy
 
@@ -48,6 +47,8 @@ def seal_release(run_dir: Path, releases: Path, *, lineage: Lineage | dict[str, 
         for name in _EVIDENCE:
             shutil.copyfile(run_dir / name, folder / name)
         shutil.copyfile(run_dir / "training_set.json", folder / "training_set.json")
+        if (run_dir / "plots").exists():  # they belong to the card that people sign
+            shutil.copytree(run_dir / "plots", folder / "plots")
         return seal(folder, releases, kind="release", name=spec.name, facts=_facts(spec, origin))
 
 
@@ -61,12 +62,12 @@ def seal_policy(policy: Policy, policies: Path, *, started_by: str) -> Bundle:
 
 def read_spec(release: Bundle) -> DetectorSpec:
     """The detector as it was sealed: an edit of its YAML does not change what a trained version means."""
-    return DetectorSpec.model_validate_json(_content(release, "spec.json"))
+    return DetectorSpec.model_validate_json(read(release, "spec.json"))
 
 
 def read_policy(policy: Bundle) -> Policy:
     """The policy as it was sealed."""
-    return Policy.model_validate_json(_content(policy, "policy.json"))
+    return Policy.model_validate_json(read(policy, "policy.json"))
 
 
 def sealed_bundles(root: Path, name: str | None = None) -> list[Bundle]:
@@ -101,11 +102,3 @@ def _require_passed(verdict: dict[str, Any]) -> None:
 
 def _facts(spec: DetectorSpec, origin: Lineage) -> dict[str, Any]:
     return origin.model_dump() | {"feature_service": spec.feature_service, "seed": spec.fit.seed, "events": spec.events}
-
-
-def _content(bundle: Bundle, name: str) -> bytes:
-    with open_file(bundle.path, name) as file:
-        content = file.read()
-    if hashlib.sha256(content).hexdigest() != bundle.files[name]["sha256"]:
-        raise ValueError(f"{name} changed since {bundle.subject} {bundle.digest[:12]} was sealed")
-    return content

@@ -6,12 +6,18 @@ import struct
 import time
 import uuid
 import zlib
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from datetime import UTC, date, datetime
 from pathlib import Path
+
+from serving.durable import sync_folder
 
 MAGIC = b"mews decision log 1\n"
 _HEAD = struct.Struct("<II")  # length of the payload, crc32 of the payload
 MAX_PAYLOAD = 16 << 20
+_STALE_S = 3600
+_ASKED = ".seal"
 
 
 def frame(payload: bytes) -> bytes:
@@ -32,6 +38,44 @@ def frames(data: bytes) -> Iterator[tuple[int, bytes]]:
             return
         yield end, payload
         at = end
+
+
+def begun_us(path: Path) -> int:
+    """When a segment was begun; what it holds was decided later, and on the same UTC day."""
+    return int(path.name.partition("-")[0])
+
+
+def sealed_segments(folder: Path) -> list[Path]:
+    """The segments that no process writes any more, oldest first; each holds decisions that no other one holds."""
+    return sorted(folder.glob("*.sealed"))
+
+
+def waiting(folder: Path) -> dict[date, list[Path]]:
+    """The sealed segments by the UTC day on which they were begun."""
+    days: dict[date, list[Path]] = defaultdict(list)
+    for path in sealed_segments(folder):
+        days[datetime.fromtimestamp(begun_us(path) // 1_000_000, UTC).date()].append(path)
+    return dict(days)
+
+
+def ask_to_seal(folder: Path) -> None:
+    """Ask whoever writes segments to seal those begun before now; a service does it within a second or two."""
+    (folder / _ASKED).touch()
+
+
+def is_asked_to_seal(path: Path) -> bool:
+    """Whether somebody wants to read what a segment holds since it was begun."""
+    try:
+        return (path.parent / _ASKED).stat().st_mtime_ns // 1000 >= begun_us(path)
+    except FileNotFoundError:
+        return False
+
+
+def whole(path: Path) -> list[bytes] | None:
+    """Every record of a sealed segment, or None where one of them was altered since it was sealed."""
+    data = path.read_bytes()
+    found = list(frames(data))
+    return [payload for _, payload in found] if found and found[-1][0] == len(data) else None
 
 
 class Segment:
@@ -89,6 +133,9 @@ def finish(path: Path, fd: int) -> None:
 
 def recover(folder: Path) -> list[Path]:
     """Seal the segments whose process died; those of living processes stay."""
+    for hidden in folder.glob(".*-*"):  # its process died before the segment had a name
+        if time.time() - hidden.stat().st_mtime > _STALE_S:
+            hidden.unlink(missing_ok=True)
     recovered = []
     for path in sorted(folder.glob("*.open")):
         try:
@@ -105,12 +152,3 @@ def recover(folder: Path) -> list[Path]:
         else:
             os.close(fd)
     return recovered
-
-
-def sync_folder(folder: Path) -> None:
-    """Make a created, renamed or deleted name durable."""
-    fd = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

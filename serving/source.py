@@ -7,15 +7,18 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
+from feature_repo.online import OnlineFeatures
 from feature_repo.tables import ENTITIES
 from serving import challenges, deployment
 from serving.approval import require_servable
 from serving.bundle import Verified, open_verified
 from serving.challenges import Challenge
+from serving.cuts import Cut
 from serving.deployment import Shelves
 from serving.follow import VERIFY_EVERY_S, Deployment
+from serving.hotfix import applied
 from serving.ledger import Ledger
-from serving.live import FeatureReader, FeaturesUnavailable, Live
+from serving.live import FeaturesUnavailable, Live
 from serving.people import load_people
 from serving.record import PolicyRef
 from serving.release import read_policy
@@ -26,7 +29,7 @@ from training.scorer import Scorer
 class LedgerSource:
     """Follows the ledger of one home; `reader` gives the online features of a feature service."""
 
-    def __init__(self, home: Path, reader: Callable[[str], FeatureReader]) -> None:
+    def __init__(self, home: Path, reader: Callable[[str], OnlineFeatures]) -> None:
         self._ledger, self._people = Ledger(home / "ledger" / "ledger.jsonl"), home / "people.yaml"
         self._reader = reader
         self._shelves, self._private = Shelves(home / "releases", home / "policies"), home / "cache" / "bundles"
@@ -48,7 +51,8 @@ class LedgerSource:
             return {}
         return {
             detector: [
-                Deployment(d.detector, d.release, d.policy) for d in deployment.deployments(self._ledger, detector)
+                Deployment(d.detector, d.release, d.policy, d.hotfix)
+                for d in deployment.deployments(self._ledger, detector)
             ]
             for detector in deployment.detectors(self._ledger)
         }
@@ -56,8 +60,9 @@ class LedgerSource:
     def require_servable(self, asked: Deployment) -> None:
         """Raise unless release and policy are approved, unrevoked and unaltered."""
         people = load_people(self._people)
-        for path in (self._shelves.release(asked.detector, asked.release), self._shelves.policy(asked.policy_digest)):
-            require_servable(self._ledger, people, path, verified=self._verified)
+        paths = self._shelves.paths(asked.detector, asked.release, asked.policy_digest, asked.hotfix)
+        for kind, path in zip(deployment.KINDS, paths, strict=False):
+            require_servable(self._ledger, people, path, kind=kind, verified=self._verified)
 
     def challenges(self) -> Sequence[Challenge]:
         """Who challenges the champions."""
@@ -82,13 +87,16 @@ class LedgerSource:
             release=asked.release,
             policy=policy,
             policy_ref=PolicyRef(policy.name, policy.version, asked.policy_digest),
-            thresholds={label: one["threshold"] for label, one in found.items()},
+            cuts={label: Cut.of(one) for label, one in found.items()},
             scorer=scorer,
             reader=None,
         )
+        if asked.hotfix:
+            path = self._shelves.hotfix(asked.detector, asked.hotfix)
+            live = applied(live, open_verified(path, asked.hotfix, private=self._private))
         return replace(live, reader=self._warm(live.spec.feature_service)) if live.inputs else live
 
-    def _warm(self, service: str) -> FeatureReader:
+    def _warm(self, service: str) -> OnlineFeatures:
         """A reader whose first answer, which opens connections, nobody has to wait for."""
         reader = self._reader(service)
         with suppress(FeaturesUnavailable):

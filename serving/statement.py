@@ -12,7 +12,7 @@ from typing import Any, Literal, Self
 from pydantic import ValidationError
 from securesystemslib.dsse import Envelope
 from securesystemslib.exceptions import VerificationError
-from securesystemslib.signer import CryptoSigner
+from securesystemslib.signer import Signature, Signer
 
 from serving.canonical import canonical
 from serving.keys import public_key
@@ -63,11 +63,21 @@ class Statement(Contract):
         return found
 
 
-def envelop(statement: Statement, signer: CryptoSigner) -> dict[str, Any]:
+def envelop(statement: Statement, signer: Signer) -> dict[str, Any]:
     """Sign a statement: the envelope that goes to the ledger."""
     envelope = Envelope(statement.to_bytes(), PAYLOAD_TYPE, {})
     envelope.sign(signer)
     return dict(envelope.to_dict())
+
+
+def signed_bytes(payload: bytes) -> bytes:
+    """What a signature over a statement's bytes is really over."""
+    return bytes(Envelope(payload, PAYLOAD_TYPE, {}).pae())
+
+
+def enclose(payload: bytes, signature: Signature) -> dict[str, Any]:
+    """The envelope of a statement that was signed elsewhere."""
+    return dict(Envelope(payload, PAYLOAD_TYPE, {signature.keyid: signature}).to_dict())
 
 
 def open_envelope(envelope: dict[str, Any], key: str) -> Statement:

@@ -1,5 +1,6 @@
-"""Keeps what people wrote out of the log's reach: texts are encrypted with a key of this machine, or not kept."""
+"""Keeps what people wrote, and who they are, out of the log's reach: texts are encrypted, ids can be keyed-hashed."""
 
+import hmac
 import os
 from pathlib import Path
 
@@ -7,11 +8,15 @@ from cryptography.fernet import Fernet, InvalidToken
 
 
 class Vault:
-    """Encrypts texts with a key under MEWS_HOME/keys, made on first use; without it every text is unreadable."""
+    """Encrypts texts and hashes ids with keys under MEWS_HOME/keys, made on first use.
+
+    Without `texts.key` every text is unreadable; without `ids.key` no hash can be told to be of an id.
+    """
 
     def __init__(self, keys: Path) -> None:
         keys.mkdir(parents=True, exist_ok=True)
         self._fernet = Fernet(_key(keys / "texts.key"))
+        self._digest_key = _key(keys / "ids.key")
 
     def seal(self, text: str) -> str:
         """Encrypt one text."""
@@ -23,6 +28,10 @@ class Vault:
             return self._fernet.decrypt(token.encode()).decode(errors="surrogatepass")
         except InvalidToken:
             return None
+
+    def digest(self, value: str) -> str:
+        """A keyed hash: equal for equal values, and nothing that could be guessed and tried without the key."""
+        return hmac.digest(self._digest_key, value.encode(errors="surrogatepass"), "sha256").hex()
 
 
 def _key(path: Path) -> bytes:

@@ -3,22 +3,23 @@
 import base64
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 
+from training.card_facts import facts_of
 from training.detector import DetectorSpec
-from training.evaluation import MACRO, Difference, Evaluation, SliceEvaluation
+from training.evaluation import Evaluation
 from training.gate import Verdict
 from training.metrics import Estimate
 
-_NUM_WORST_SLICES = 10
 CAPTIONS = {
-    "costs": "What each threshold finds and what it costs; the dot is the released threshold",
-    "precision_recall": "Precision and recall; the dotted line is the share of violations",
-    "calibration": "Probabilities said against what was true; on the line is honest, larger dots hold more events",
-    "scores": "Scores of violations and of benign events; the dashed line is the released threshold",
     "champion": "Candidate minus champion; orange is shown to be worse",
+    "costs": "What each threshold finds and what it costs; the dot is the released threshold",
+    "attacks": "What of the clean recall each attack leaves, and what it does to benign twins",
+    "confusion": "Which label a violation is taken for at the released thresholds",
+    "calibration": "Probabilities said against what was true; on the line is honest, larger dots hold more events",
+    "precision_recall": "Precision and recall; the dotted line is the share of violations",
+    "scores": "Scores of violations and of benign events; the dashed line is the released threshold",
 }
 
 
@@ -31,27 +32,14 @@ def write(run_dir: Path, spec: DetectorSpec, *, evaluation: Evaluation, verdict:
         lstrip_blocks=True,
         autoescape=select_autoescape(enabled_extensions=("html.j2",)),
     )
-    templates.filters |= {"estimate": estimate_text, "number": number_text, "signed": signed_text, "day": day_text}
+    texts = {"estimate": estimate_text, "number": number_text, "percent": percent_text, "per_10k": per_10k_text}
+    templates.filters |= texts | {"signed": signed_text, "day": day_text, "place": place}
     facts = facts_of(spec, evaluation, verdict)
     plots = {name: run_dir / "plots" / f"{name}.png" for name in CAPTIONS}
     for suffix, plot in (("md", _as_path), ("html", _as_data)):
-        shown = {CAPTIONS[name]: plot(path) for name, path in plots.items() if path.exists()}
+        shown = {name: {"caption": CAPTIONS[name], "source": plot(p)} for name, p in plots.items() if p.exists()}
         page = templates.get_template(f"card.{suffix}.j2").render(plots=shown, **facts)
         (run_dir / f"card.{suffix}").write_text(page, encoding="utf-8")
-
-
-def facts_of(spec: DetectorSpec, evaluation: Evaluation, verdict: Verdict) -> dict[str, Any]:
-    """What both templates show."""
-    return {
-        "spec": spec,
-        "evaluation": evaluation,
-        "verdict": verdict,
-        "costs": [sentence for label in spec.labels for sentence in _cost(evaluation, label)],
-        "better": [_sentence(one) for one in _shown(evaluation) if one.difference.low > 0],
-        "worse": [_sentence(one) for one in _shown(evaluation) if one.difference.high < 0],
-        "macro_difference": next((one for one in _shown(evaluation) if one.label == MACRO), None),
-        "worst_slices": _worst_slices(evaluation),
-    }
 
 
 def estimate_text(found: Estimate | None) -> str:
@@ -66,6 +54,23 @@ def number_text(value: float | None) -> str:
     return f"{value:.3f}" if abs(value) >= 0.01 or value == 0 else f"{value:.2g}"
 
 
+def percent_text(found: Estimate | float | None) -> str:
+    """A share in per cent, with its interval where it has one."""
+    if found is None:
+        return "–"
+    if isinstance(found, Estimate):
+        return f"{100 * found.value:.1f} % ({100 * found.low:.1f} to {100 * found.high:.1f})"
+    return f"{100 * found:.1f} %"
+
+
+def per_10k_text(found: Estimate | None) -> str:
+    """A share as a count of 10,000, with its interval."""
+    if found is None:
+        return "–"
+    value, low, high = (round(10_000 * rate) for rate in (found.value, found.low, found.high))
+    return f"{value:,} ({low:,} to {high:,})"
+
+
 def signed_text(found: Estimate) -> str:
     """A difference with its interval."""
     return f"{found.value:+.3f} ({found.low:+.3f} to {found.high:+.3f})"
@@ -76,44 +81,9 @@ def day_text(moment_us: int) -> str:
     return datetime.fromtimestamp(moment_us / 1e6, UTC).date().isoformat()
 
 
-def _cost(evaluation: Evaluation, label: str) -> list[str]:
-    rates = evaluation.labels[label].at_threshold
-    if rates is None or rates.benign_fpr is None:
-        return []
-    burden = rates.benign_fpr
-    numbers = [round(10_000 * rate) for rate in (burden.value, burden.low, burden.high)]
-    found = f"; it finds {round(100 * rates.recall.value)} of 100 violations" if rates.recall else ""
-    return [f"{label}: of 10,000 benign events {numbers[0]} are flagged ({numbers[1]} to {numbers[2]}){found}."]
-
-
-def _shown(evaluation: Evaluation) -> list[Difference]:
-    """Differences as "more is better": a lower false-positive rate is turned around."""
-    differences = evaluation.comparison.differences if evaluation.comparison else []
-    return [_turned(one) if one.metric == "benign_fpr" else one for one in differences]
-
-
-def _turned(one: Difference) -> Difference:
-    turned = Estimate(value=-one.difference.value, low=-one.difference.high, high=-one.difference.low)
-    return one.model_copy(update={"difference": turned})
-
-
-def _sentence(one: Difference) -> str:
-    where = f" where {one.column} is {one.value}" if one.column else ""
-    metric = one.metric.replace("_", " ").replace("1pct fpr", "1 % benign FPR").replace("fpr", "FPR")
-    change = f"{number_text(one.champion)} to {number_text(one.candidate)}"
-    return f"{one.label}{where}: {metric} {change}, {signed_text(one.difference)}"
-
-
-def _worst_slices(evaluation: Evaluation) -> list[SliceEvaluation]:
-    """The slices that lie furthest below their label's own average precision."""
-
-    def below(one: SliceEvaluation) -> float:
-        whole = evaluation.labels[one.label].average_precision
-        assert one.average_precision is not None
-        assert whole is not None
-        return one.average_precision.value - whole.value
-
-    return sorted((one for one in evaluation.slices if one.average_precision), key=below)[:_NUM_WORST_SLICES]
+def place(value: float, *, end: float = 1.0) -> str:
+    """Where a value stands on a bar that ends at `end`, as a percentage for CSS."""
+    return f"{100 * min(1.0, max(0.0, value / end)):.1f}%"
 
 
 def _as_path(path: Path) -> str:

@@ -66,7 +66,8 @@ class _Pairs:
         found = []
         for scores, threshold in ((self.scores, self.thresholds[label]), (theirs, self.champion.thresholds[label])):
             sample = self.test.sample(label, scores).where(known)
-            found.append(replicate(sample, self.draws, threshold=threshold.threshold))
+            at = threshold.cuts({name: of[known] for name, of in self.test.slices_of(label).items()})
+            found.append(replicate(sample, self.draws, threshold=at))
         return found[0], found[1]
 
 

@@ -2,20 +2,27 @@
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import lightning as L
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
+from training.attacks.augment import augment
 from training.detector import DetectorSpec
 from training.encoder import Encoded, Encoder, Floats
+from training.fit_config import FitConfig
+from training.near_duplicates import read_kept
+from training.reader import PIECES
+
+if TYPE_CHECKING:
+    from training.pretrained import Pretrained
 
 UNKNOWN = -1.0  # a label nobody knows: it takes no part in loss and metrics
 EVALUATED_ROWS = 4096  # rows of a batch that is not trained on
@@ -38,11 +45,21 @@ class Examples:
         return cls(encoder.encode(table), np.stack(labels, axis=1), _weights(table, spec.fit.max_weight))
 
     def batch(self, rows: npt.NDArray[np.int64]) -> Batch:
-        """Tensors of the given rows; the keys but for labels and weights are the network's arguments."""
-        inputs = self.inputs.take(rows)
-        arrays = {"dense_BD": inputs.dense, "ids": inputs.ids, "offsets_B": inputs.bounds[:-1].astype(np.int32)}
-        arrays |= {"labels_BL": self.labels[rows], "weights_B": self.weights[rows]}
-        return {name: torch.from_numpy(array) for name, array in arrays.items()}
+        """Tensors of the given rows: what the network reads, labels and weights."""
+        return tensors(self.inputs.take(rows)) | {
+            "labels_BL": torch.from_numpy(self.labels[rows]),
+            "weights_B": torch.from_numpy(self.weights[rows]),
+        }
+
+
+def tensors(inputs: Encoded) -> Batch:
+    """What a network reads: dense columns by record; owners, bags and vectors by passage."""
+    arrays: dict[str, npt.NDArray[np.generic]] = {"dense_BD": inputs.dense, "owners_P": inputs.owners}
+    for name, bags in inputs.bags.items():
+        arrays |= {name: bags.ids, f"{name}_offsets_P": bags.bounds[:-1].astype(np.int32)}
+    if inputs.vectors is not None:
+        arrays["vectors_PE"] = inputs.vectors
+    return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
 
 def _weights(table: pa.Table, limit: float) -> Floats:
@@ -124,16 +141,26 @@ class BatchShape:
         return slice(first, first + size)
 
 
+def pretrained_of(config: FitConfig, cache: Path) -> "Pretrained | None":
+    """The pretrained encoder that a network takes something from; `transformers` is imported for no other network."""
+    if set(config.readers) <= {"ngram"}:
+        return None
+    from training.pretrained import Pretrained
+
+    return Pretrained(config.pretrained, cache)
+
+
 class DetectorData(L.LightningDataModule):
     """The training set of a run: encoder fitted on the training split, batches for training and validation."""
 
-    def __init__(self, path: Path, spec: DetectorSpec, *, num_micro_batches: int = 1) -> None:
+    def __init__(self, path: Path, spec: DetectorSpec, *, cache: Path, num_micro_batches: int = 1) -> None:
         super().__init__()
-        self.spec, self.num_micro_batches = spec, num_micro_batches
-        self.table = pq.read_table(path)
+        self.spec, self.cache, self.num_micro_batches = spec, cache, num_micro_batches
+        self.table = read_kept(path)
         train = self.split("train")
-        self.encoder = Encoder.fit(train, spec)
-        examples = self.examples(train)
+        self.pretrained = pretrained_of(spec.fit, cache)
+        self.encoder = Encoder.fit(train, spec, tokenizer=self.pretrained.tokenizer if self.pretrained else None)
+        examples = self.examples(augment(train, spec))
         self.rows, weights = thin_negatives(examples, share=spec.fit.negative_share, seed=spec.fit.seed)
         self.train = Examples(examples.inputs, examples.labels, weights)
         self.validation = self.examples(self.split("validation"))
@@ -146,8 +173,12 @@ class DetectorData(L.LightningDataModule):
         return rows
 
     def examples(self, table: pa.Table) -> Examples:
-        """Encode some rows of the table."""
-        return Examples.of(table, self.spec, encoder=self.encoder)
+        """Encode some rows of the table; vectors that a run has computed before are read from the cache."""
+        examples = Examples.of(table, self.spec, encoder=self.encoder)
+        if self.pretrained is None or not self.spec.fit.has_frozen_encoder:
+            return examples
+        vectors = self.pretrained.vectors(examples.inputs.bags[PIECES])
+        return replace(examples, inputs=replace(examples.inputs, vectors=vectors))
 
     @property
     def global_batch(self) -> int:

@@ -8,25 +8,38 @@ from pydantic import model_validator
 from training.fit_config import FitConfig
 from training.policy import Contract, Promise
 
+_KNOWN_LATER = {"entity_seen", "source"}  # columns that say something about training, not about the event
+
 
 class Gate(Contract):
     """What a candidate must show before it can be sealed.
 
     `min_average_precision` bounds the macro mean over labels that have at least `min_positives` positive test rows;
     `max_regression` is how far the lower end of the paired interval against the champion may lie below zero.
+    A detector of texts must keep `min_seen_kept` of its recall under the worst technique of the attack gym that
+    training may show, and `min_unseen_kept` under the worst held-out one, and flag at most `max_twin_ratio` times as
+    many benign twins as clean. `benign_suites` names suites of benign texts with the largest share that may be flagged.
     """
 
     min_average_precision: float = 0.5
     max_regression: float = 0.02
     min_positives: int = 20
+    min_seen_kept: float = 0.85
+    min_unseen_kept: float = 0.7
+    max_twin_ratio: float = 1.5
+    benign_suites: dict[str, float] = {}
 
 
 class Ratio(Contract):
-    """A derived number: `numerator / (denominator + 1)`, null where either is null; a ratio to own history."""
+    """A derived number: `numerator / (denominator + 1)`, null where either is null; a ratio to own history.
+
+    `is_square`: the numerator is a mean square, of which the root is taken.
+    """
 
     name: str
     numerator: str
     denominator: str
+    is_square: bool = False
 
 
 class Retrain(Contract):
@@ -37,13 +50,19 @@ class Retrain(Contract):
 
 
 class DetectorSpec(Contract):
-    """Everything that tells one detector from another; sealed into each release."""
+    """Everything that tells one detector from another; sealed into each release.
+
+    For each of `unseen_sources` the detector is trained once more without that source, to see how it does on it. A text
+    that repeats one of a more protected split to more than `max_similarity` (Jaccard) is left out; None looks for none.
+    `reviews_per_day` says for how many events of a label people have time: so wide is the band below its threshold.
+    """
 
     name: str
     description: str
     owners: list[str]
     policy: str
     promises: dict[str, Promise] = {}
+    reviews_per_day: dict[str, int] = {}
     events: Literal["requests", "payments", "accounts"]
     labels: list[str]
     feature_service: str
@@ -52,6 +71,8 @@ class DetectorSpec(Contract):
     categories: list[str] = []
     ratios: list[Ratio] = []
     slices: list[str] = []
+    unseen_sources: list[str] = []
+    max_similarity: float | None = 0.9
     gate: Gate = Gate()
     retrain: Retrain = Retrain()
     fit: FitConfig = FitConfig()
@@ -62,16 +83,27 @@ class DetectorSpec(Contract):
             raise ValueError(f"detector.name is {self.name!r}; it must match [a-z][a-z0-9_]{{1,40}}")
         if not self.labels or len(set(self.labels)) != len(self.labels):
             raise ValueError(f"detector.labels is {self.labels}; it must name each label once and at least one")
-        if unknown := set(self.promises) - set(self.labels):
-            raise ValueError(f"detector.promises has {sorted(unknown)}, not in detector.labels {self.labels}")
-        if self.fit.network == "ngram" and self.text is None:
-            raise ValueError("detector.text is not set; network 'ngram' needs the name of a text column")
+        if self.fit.readers and self.text is None:
+            raise ValueError(f"detector.text is not set; network {self.fit.network!r} needs the name of a text column")
         if self.fit.network == "behaviour" and not (self.numbers or self.categories):
             raise ValueError("detector.numbers and detector.categories are empty; network 'behaviour' needs columns")
         known = {*self.numbers, "amount"}
         for ratio in self.ratios:
             if unknown := {ratio.numerator, ratio.denominator} - known:
                 raise ValueError(f"detector.ratios {ratio.name!r} names {sorted(unknown)}, not in detector.numbers")
+        return self
+
+    @model_validator(mode="after")
+    def _promises_about_labels(self) -> Self:
+        for field in ("promises", "reviews_per_day"):
+            if unknown := set(getattr(self, field)) - set(self.labels):
+                raise ValueError(f"detector.{field} has {sorted(unknown)}, not in detector.labels {self.labels}")
+        known = [name for name in self.slices if name not in _KNOWN_LATER]
+        for label, promise in self.promises.items():
+            if promise.per is not None and promise.per not in known:
+                raise ValueError(
+                    f"detector.promises.{label}.per is {promise.per!r}; it must be in detector.slices {known}"
+                )
         return self
 
     def promise(self, label: str) -> Promise:

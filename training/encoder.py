@@ -1,12 +1,12 @@
-"""Turns records into model input: the one function that training and serving share. Numpy alone.
+"""Turns records into model input: the one function that training and serving share. Numpy alone, but for word pieces.
 
-A text becomes a bag of hashed n-grams; everything else becomes one row of `dense` float32 columns, in this order:
+A text becomes passages, each of which becomes bags of ids; everything else becomes one row of `dense` float32 columns:
 numbers (quantile-normal, 0 where unknown) · is-missing flags of the numbers · category ids (0 = not seen).
 """
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from statistics import NormalDist
 from typing import TYPE_CHECKING, Any, Self
 
@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from training.detector import DetectorSpec, Ratio
-from training.ngrams import hash_ngrams
-from training.text import normalise
+from training.passages import Said
+from training.reader import Bags, Reader, positions
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -27,31 +27,44 @@ Rows = Sequence[Mapping[str, Any]]
 NUM_QUANTILES = 1000
 FARTHEST = 4.0  # standard deviations; an extreme value says no more than this
 MIN_CATEGORY_ROWS = 10  # rarer values share the bucket of values not seen, which thereby is trained
-CHUNK = 4096  # texts hashed at a time
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """Model input of N rows: `dense` [N, D], and bags as `ids` with N + 1 `bounds` (no text: all bags are empty)."""
+    """Model input of N records: `dense` [N, D] and, of text, the `bags` of each passage.
+
+    A frozen pretrained encoder adds its `vectors` [P, E].
+
+    Record i owns the passages from `passages[i]` to `passages[i + 1]`; without a text each owns one that holds nothing.
+    """
 
     dense: Floats
-    ids: npt.NDArray[np.int32]
-    bounds: npt.NDArray[np.int64]
+    passages: npt.NDArray[np.int64]
+    bags: dict[str, Bags]
+    vectors: Floats | None = None
 
     def __len__(self) -> int:
         return len(self.dense)
 
+    @property
+    def owners(self) -> npt.NDArray[np.int64]:
+        """Of each passage, the number of its record."""
+        return np.repeat(np.arange(len(self)), np.diff(self.passages))
+
     def take(self, rows: npt.NDArray[np.int64]) -> "Encoded":
-        """The given rows, in the given order."""
-        sizes = self.bounds[rows + 1] - self.bounds[rows]
-        bounds = np.r_[0, np.cumsum(sizes)]
-        at = np.arange(bounds[-1]) + np.repeat(self.bounds[rows] - bounds[:-1], sizes)
-        return Encoded(self.dense[rows], self.ids[at], bounds)
+        """The given records, in the given order."""
+        at = positions(self.passages, rows)
+        passages = np.r_[0, np.cumsum(self.passages[rows + 1] - self.passages[rows])]
+        bags = {name: bags.take(at) for name, bags in self.bags.items()}
+        return Encoded(self.dense[rows], passages, bags, None if self.vectors is None else self.vectors[at])
 
     def slice(self, first: int, last: int) -> "Encoded":
-        """Some neighbouring rows, without copying."""
-        bounds = self.bounds[first : last + 1]
-        return Encoded(self.dense[first:last], self.ids[bounds[0] : bounds[-1]], bounds - bounds[0])
+        """Some neighbouring records, without copying."""
+        passages = self.passages[first : last + 1]
+        begin, end = passages[0], passages[-1]
+        bags = {name: bags.slice(begin, end) for name, bags in self.bags.items()}
+        vectors = None if self.vectors is None else self.vectors[begin:end]
+        return Encoded(self.dense[first:last], passages - begin, bags, vectors)
 
 
 @dataclass(frozen=True)
@@ -63,14 +76,17 @@ class QuantileNormal:
 
     @classmethod
     def fit(cls, column: Doubles) -> Self:
-        """Learn the quantiles; tied quantiles share the mean of their ranks."""
+        """Learn the quantiles at evenly spaced scores, so that the tails are told apart as finely as the middle.
+
+        Tied quantiles share the middle of their ranks.
+        """
         known = column[np.isfinite(column)]
         if not known.size:
             return cls([0.0], [0.0])
-        ranks = np.linspace(0, 1, min(NUM_QUANTILES, known.size) + 1)
-        values, place = np.unique(np.quantile(known, ranks), return_inverse=True)
-        means = np.bincount(place, weights=ranks) / np.bincount(place)
-        scores = [NormalDist().inv_cdf(mean) if 0 < mean < 1 else FARTHEST * (2 * mean - 1) for mean in means]
+        ranks = np.r_[0.0, [NormalDist().cdf(score) for score in np.linspace(-FARTHEST, FARTHEST, NUM_QUANTILES)], 1.0]
+        values, first, count = np.unique(np.quantile(known, ranks), return_index=True, return_counts=True)
+        middles = (ranks[first] + ranks[first + count - 1]) / 2
+        scores = [NormalDist().inv_cdf(m) if 0 < m < 1 else FARTHEST * (2 * m - 1) for m in middles]
         return cls(values.tolist(), np.clip(scores, -FARTHEST, FARTHEST).tolist())
 
     def apply(self, column: Doubles) -> Doubles:
@@ -82,19 +98,17 @@ class QuantileNormal:
 class Encoder:
     """What was learned from the training rows about how to read a record; JSON is its only stored form."""
 
-    text: str | None
-    num_buckets: int
+    reader: Reader | None
     ratios: list[Ratio]
     numbers: dict[str, QuantileNormal]
     categories: dict[str, dict[str, int]]
 
     @classmethod
-    def fit(cls, rows: "Rows | pa.Table", spec: DetectorSpec) -> Self:
-        """Learn quantiles and categories; give it the training split only."""
+    def fit(cls, rows: "Rows | pa.Table", spec: DetectorSpec, *, tokenizer: str | None = None) -> Self:
+        """Learn quantiles and categories; give it the training split only, and a tokenizer for word pieces."""
         names = [*spec.numbers, *(ratio.name for ratio in spec.ratios)]
         return cls(
-            text=spec.text,
-            num_buckets=spec.fit.num_buckets,
+            reader=_reader(spec, tokenizer),
             ratios=spec.ratios,
             numbers={name: QuantileNormal.fit(_number(rows, name, spec.ratios)) for name in names},
             categories={name: _vocabulary(_category(rows, name)) for name in spec.categories},
@@ -118,26 +132,15 @@ class Encoder:
         for name, vocabulary in self.categories.items():
             columns.append(np.array([vocabulary.get(value, 0) for value in _category(rows, name)]))
         dense = np.stack(columns, axis=1).astype(np.float32) if columns else np.zeros((len(rows), 0), np.float32)
-        return Encoded(dense, *self._bags(rows))
-
-    def _bags(self, rows: "Rows | pa.Table") -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
-        if self.text is None:
-            return np.zeros(0, np.int32), np.zeros(len(rows) + 1, np.int64)
-        texts = _text(rows, self.text)
-        all_ids, sizes = [np.zeros(0, np.int32)], [np.zeros(0, np.int64)]
-        for first in range(0, len(texts), CHUNK):
-            chunk = [normalise(text) for text in texts[first : first + CHUNK]]
-            ids, offsets = hash_ngrams(chunk, num_buckets=self.num_buckets)
-            all_ids.append(ids.astype(np.int32))
-            sizes.append(np.diff(np.r_[offsets, ids.size]))
-        return np.concatenate(all_ids), np.r_[0, np.cumsum(np.concatenate(sizes))]
+        if self.reader is None:
+            return Encoded(dense, np.arange(len(rows) + 1), {})
+        return Encoded(dense, *self.reader.read(_said(rows, self.reader.column)))
 
     def to_json(self) -> str:
         """A form that `from_json` reads back without loss."""
         return json.dumps(
             {
-                "text": self.text,
-                "num_buckets": self.num_buckets,
+                "reader": asdict(self.reader) if self.reader else None,
                 "ratios": [ratio.model_dump() for ratio in self.ratios],
                 "numbers": {name: [scale.values, scale.scores] for name, scale in self.numbers.items()},
                 "categories": self.categories,
@@ -149,12 +152,17 @@ class Encoder:
         """Read what `to_json` wrote."""
         stored = json.loads(text)
         return cls(
-            text=stored["text"],
-            num_buckets=stored["num_buckets"],
+            reader=Reader(**stored["reader"]) if stored["reader"] else None,
             ratios=[Ratio(**ratio) for ratio in stored["ratios"]],
             numbers={name: QuantileNormal(*parts) for name, parts in stored["numbers"].items()},
             categories=stored["categories"],
         )
+
+
+def _reader(spec: DetectorSpec, tokenizer: str | None) -> Reader | None:
+    if spec.text is None:
+        return None
+    return Reader(spec.text, spec.fit.num_buckets if "ngram" in spec.fit.readers else None, tokenizer)
 
 
 def _vocabulary(values: list[str]) -> dict[str, int]:
@@ -179,7 +187,12 @@ def _number(rows: "Rows | pa.Table", name: str, ratios: list[Ratio]) -> Doubles:
     for ratio in ratios:
         if ratio.name == name:
             with np.errstate(divide="ignore", invalid="ignore"):
-                return _number(rows, ratio.numerator, []) / (_number(rows, ratio.denominator, []) + 1)
+                above = _number(rows, ratio.numerator, [])
+                return (np.sqrt(above) if ratio.is_square else above) / (_number(rows, ratio.denominator, []) + 1)
+    if not isinstance(rows, Sequence) and name in rows.column_names:
+        column = rows[name].to_numpy()
+        if column.dtype.kind in "iuf":  # a table's column is checked by its type, without a look at every value
+            return column.astype(np.float64)
     values = _values(rows, name)
     if wrong := [v for v in values if v is not None and not isinstance(v, int | float | np.number)]:
         raise ValueError(f"{name!r} holds a {type(wrong[0]).__name__}; it must be a number or null")
@@ -191,9 +204,9 @@ def _category(rows: "Rows | pa.Table", name: str) -> list[str]:
     return ["" if value is None else str(value) for value in _values(rows, name)]
 
 
-def _text(rows: "Rows | pa.Table", name: str) -> list[str]:
+def _said(rows: "Rows | pa.Table", name: str) -> list[Said]:
     values = _values(rows, name)
     for at, value in enumerate(values):
-        if not isinstance(value, str):
-            raise ValueError(f"row {at}: {name!r} is a {type(value).__name__}; it must be text")
+        if not isinstance(value, str | list):
+            raise ValueError(f"row {at}: {name!r} is a {type(value).__name__}; it must be text or a list of turns")
     return values

@@ -12,23 +12,38 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from training import calibration, card, plots, predictions, thresholds
+from training import (
+    benign,
+    calibration,
+    card,
+    label_errors,
+    near_duplicates,
+    plots,
+    predictions,
+    robustness,
+    thresholds,
+)
 from training.compare import Champion, compare
 from training.detector import DetectorSpec
 from training.evaluation import Comparison, Evaluation, SplitSummary
+from training.flags import burden, confuse
 from training.gate import Verdict, judge
 from training.golden import write_golden
 from training.measure import measure, summarize
 from training.metrics import Floats
+from training.per_segment import choose_per_segment, review_band
 from training.predictions import Predictions, read_trained_on
 from training.scorer import Scorer
+from training.shortcuts import measure_shortcuts
 from training.thresholds import Threshold
+from training.unseen_sources import measure_unseen_sources
 
 _NUM_PARITY_ROWS = 500
+_DAY_US = 86_400_000_000
 
 
-def evaluate_run(run_dir: Path) -> Evaluation:
-    """Evaluate, judge and describe the candidate of a run folder."""
+def evaluate_run(run_dir: Path, *, data: Path | None = None) -> Evaluation:
+    """Evaluate, judge and describe the candidate of a run folder; `data` holds benign suites that are not ours."""
     spec = DetectorSpec.model_validate_json((run_dir / "detector.json").read_bytes())
     stored = predictions.read(run_dir, spec)
 
@@ -40,15 +55,29 @@ def evaluate_run(run_dir: Path) -> Evaluation:
     write_golden(run_dir / "bundle")
 
     test, test_scores = stored.of("test"), scores[stored.splits == "test"]
+    trained_on = read_trained_on(run_dir, spec)
     evaluation = measure(
         spec,
         test,
         test_scores,
         thresholds=chosen,
-        splits=_summaries(run_dir, spec, stored),
+        splits=_summaries(run_dir, stored, trained_on=trained_on),
         comparison=_compare_with_champion(run_dir, spec, test=test, scores=test_scores, chosen=chosen),
         bundle_difference=_bundle_difference(run_dir, test, scores=test_scores),
     )
+    evaluation = evaluation.model_copy(
+        update={
+            "shortcuts": measure_shortcuts(trained_on, test, test_scores, labels=evaluation.macro_labels),
+            "unseen_sources": measure_unseen_sources(run_dir, spec, test),
+            "benign_burden": burden(test, test_scores, thresholds=chosen),
+            "confusion": confuse(test, test_scores, thresholds=chosen),
+            "label_errors": label_errors.write(run_dir / label_errors.STORED, stored, scores),
+        }
+    )
+    if spec.text is not None:
+        evaluation = evaluation.model_copy(
+            update=_texts_under_test(run_dir, spec, test, scores=test_scores, chosen=chosen, data=data)
+        )
     verdict = judge(evaluation, spec)
     _write_json(run_dir / "evaluation.json", evaluation.model_dump())
     _write_json(run_dir / "verdict.json", verdict.model_dump())
@@ -60,13 +89,25 @@ def evaluate_run(run_dir: Path) -> Evaluation:
 
 def choose_thresholds(spec: DetectorSpec, stored: Predictions, scores: Floats) -> dict[str, Threshold]:
     """Prove each label's promise on `calibration`; `validation` only guides where to look."""
-    chosen = {}
-    for label in spec.labels:
-        rows = {
-            split: stored.of(split).sample(label, scores[stored.splits == split])
-            for split in ("validation", "calibration")
-        }
-        chosen[label] = thresholds.choose(spec.promise(label), rows["calibration"], guide=rows["validation"])
+    calibration_rows, guide_rows = ((stored.of(s), scores[stored.splits == s]) for s in ("calibration", "validation"))
+    return {label: _choose(spec, label, rows=calibration_rows, guide=guide_rows) for label in spec.labels}
+
+
+def _choose(
+    spec: DetectorSpec, label: str, *, rows: tuple[Predictions, Floats], guide: tuple[Predictions, Floats]
+) -> Threshold:
+    promise, (known, scores) = spec.promise(label), rows
+    sample, guide_sample = known.sample(label, scores), guide[0].sample(label, guide[1])
+    if promise.per is None:
+        chosen = thresholds.choose(promise, sample, guide=guide_sample)
+    else:
+        values, guide_values = (one.slices_of(label)[promise.per] for one in (known, guide[0]))
+        chosen = choose_per_segment(promise, sample, guide=guide_sample, segments=values, guide_segments=guide_values)
+    if (capacity := spec.reviews_per_day.get(label)) and len(sample.scores):
+        cut = chosen.cuts(known.slices_of(label))
+        cuts = np.broadcast_to(np.inf if cut is None else cut, sample.scores.shape)
+        per_day = sample.weights / max(1.0, float(np.ptp(known.event_us)) / _DAY_US)
+        chosen = review_band(chosen, sample.scores, cuts, per_day=per_day, capacity=capacity)
     return chosen
 
 
@@ -94,9 +135,30 @@ def numbers_for_operators(evaluation: Evaluation, verdict: Verdict) -> dict[str,
     }
 
 
-def _summaries(run_dir: Path, spec: DetectorSpec, stored: Predictions) -> list[SplitSummary]:
-    rows = {split: stored.of(split) for split in ("validation", "calibration", "test")}
-    return [summarize(split, one) for split, one in {"train": read_trained_on(run_dir, spec), **rows}.items()]
+def _summaries(run_dir: Path, stored: Predictions, *, trained_on: Predictions) -> list[SplitSummary]:
+    rows = {"train": trained_on, **{split: stored.of(split) for split in ("validation", "calibration", "test")}}
+    left_out = near_duplicates.count(run_dir)
+    return [summarize(split, one, num_near_duplicates=left_out[split]) for split, one in rows.items()]
+
+
+def _texts_under_test(
+    run_dir: Path,
+    spec: DetectorSpec,
+    test: Predictions,
+    *,
+    scores: Floats,
+    chosen: dict[str, Threshold],
+    data: Path | None,
+) -> dict[str, Any]:
+    """What a detector of texts must also show: the attack gym and its suites of benign texts."""
+    scorer = Scorer.load(run_dir / "bundle")
+    attacked, suites = run_dir / robustness.STORED, run_dir / benign.STORED
+    robustness.attack(attacked, spec, test, inputs=read_inputs(run_dir, test.event_ids), scorer=scorer)
+    missing = benign.store(suites, spec, scorer=scorer, data=data)
+    return {
+        "attacks": robustness.measure_attacks(attacked, spec, test, scores=scores, thresholds=chosen),
+        "benign_suites": benign.measure_suites(suites, spec, thresholds=chosen, missing=missing),
+    }
 
 
 def _compare_with_champion(

@@ -4,6 +4,7 @@ Needs torch, lightning, numpy, pyarrow, safetensors and pydantic, so that it run
 """
 
 import os
+import shutil
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from training.detector import DetectorSpec
 from training.encoder import Floats
 from training.module import WATCHED, DetectorModule
 from training.networks.registry import build_network
+from training.networks.text import TextNetwork
 from training.progress import Progress
 from training.weights import write_weights
 
@@ -25,25 +27,30 @@ CHECKPOINT_EVERY_STEPS = 50
 FACTS = ("event_us", "account_id", "sampling_probability", "source", "entity_seen")  # carried along for evaluation
 
 
-def fit(run_dir: Path, *, is_dry_run: bool = False) -> None:
-    """Train until done, halving the micro-batch as often as memory runs out; the global batch stays what it is."""
+def fit(run_dir: Path, *, cache: Path | None = None, is_dry_run: bool = False) -> None:
+    """Train until done, halving the micro-batch as often as memory runs out; the global batch stays what it is.
+
+    What is computed from a pretrained encoder is kept in `cache`, for other runs; without one, in the run folder.
+    """
     while True:
         try:
-            return _fit(run_dir, is_dry_run=is_dry_run)
+            return _fit(run_dir, cache=cache or run_dir / "cache", is_dry_run=is_dry_run)
         except torch.OutOfMemoryError:
             _halve_micro_batch(run_dir)
             if _world_size() > 1:
                 raise  # the other ranks wait for this one; torchrun starts all of them again
 
 
-def _fit(run_dir: Path, *, is_dry_run: bool) -> None:
+def _fit(run_dir: Path, *, cache: Path, is_dry_run: bool) -> None:
     spec = DetectorSpec.model_validate_json((run_dir / "detector.json").read_text(encoding="utf-8"))
     L.seed_everything(spec.fit.seed, verbose=False)
     torch.set_num_threads(1)  # sums in one order on any machine; a second thread cost 4x the CPU time beside other work
 
     num_micro_batches = _num_micro_batches(run_dir)
-    data = DetectorData(run_dir / "training_set.parquet", spec, num_micro_batches=num_micro_batches)
+    data = DetectorData(run_dir / "training_set.parquet", spec, cache=cache, num_micro_batches=num_micro_batches)
     network = build_network(spec, data.encoder)
+    if isinstance(network, TextNetwork) and data.pretrained:
+        network.start_from(data.pretrained)
     module = DetectorModule(network, spec.fit, num_labels=len(spec.labels))
 
     checkpoints = run_dir / "checkpoints"
@@ -77,6 +84,10 @@ def _fit(run_dir: Path, *, is_dry_run: bool) -> None:
     module.load_state_dict(torch.load(best.best_model_path, weights_only=True)["state_dict"])
     write_predictions(run_dir / "predictions.parquet", data, module)
     write_weights(run_dir / "bundle", spec, encoder=data.encoder, network=network)
+    if data.pretrained and spec.fit.has_frozen_encoder:
+        from training.vectors import GRAPH
+
+        shutil.copyfile(data.pretrained.graph, run_dir / "bundle" / GRAPH)
     if find_spec("onnxruntime"):  # elsewhere whoever launched the run does it
         from training.export import complete
 

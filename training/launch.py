@@ -32,9 +32,12 @@ def main() -> None:
 
 
 def launch(run_dir: Path, *, report: Callable[[str], None]) -> dict[str, float | int | str]:
-    """Train, evaluate, register; return the numbers of result.json."""
+    """Train, evaluate, register; return the numbers of result.json. Reads MEWS_DATA."""
+    import_module("training.near_duplicates").find(run_dir)
     train(run_dir, report=report)
-    import_module("training.evaluate").evaluate_run(run_dir)  # matplotlib
+    import_module("training.unseen_sources").train_folds(run_dir, train=lambda fold: train(fold, report=report))
+    data = os.environ.get("MEWS_DATA")
+    import_module("training.evaluate").evaluate_run(run_dir, data=Path(data) if data else None)  # matplotlib
     import_module("training.registry").register(run_dir)  # MLflow
     return json.loads((run_dir / "result.json").read_text(encoding="utf-8"))
 

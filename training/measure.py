@@ -26,6 +26,7 @@ from training.metrics import (
     replicate,
 )
 from training.predictions import Predictions
+from training.score_bins import ScoreBins
 from training.thresholds import Threshold
 
 _DAY_US = 86_400_000_000
@@ -76,7 +77,7 @@ def replicate_labels(
     found = {}
     for label in test.labels:
         sample = test.sample(label, scores)
-        at = thresholds[label].threshold
+        at = thresholds[label].cuts(test.slices_of(label))
         found[label] = replicate(sample, draws, threshold=at) if len(sample.scores) else {}
     return found
 
@@ -91,7 +92,7 @@ def macro(replicates: dict[str, dict[str, Floats]], labels: list[str]) -> Floats
     return np.mean([replicates[label]["average_precision"] for label in labels], axis=0)
 
 
-def summarize(split: str, rows: Predictions) -> SplitSummary:
+def summarize(split: str, rows: Predictions, *, num_near_duplicates: int) -> SplitSummary:
     """Count what a split holds."""
     return SplitSummary(
         split=split,
@@ -101,6 +102,7 @@ def summarize(split: str, rows: Predictions) -> SplitSummary:
         last_us=int(rows.event_us.max(initial=0)),
         num_known={label: len(rows.known(label)) for label in rows.labels},
         num_positives={label: _num_positives(rows, label) for label in rows.labels},
+        num_near_duplicates=num_near_duplicates,
         num_not_sampled=int((rows.weights == 0).sum()),
     )
 
@@ -140,7 +142,7 @@ def _rates(sample: Sample, values: dict[str, Floats]) -> Rates:
 def _label(test: Predictions, sample: Sample, values: dict[str, Floats], *, card_rows: Rows | None) -> LabelEvaluation:
     if not values:
         return LabelEvaluation(num_rows=0, num_positives=0)
-    facts = describe(sample, values)
+    facts = {**describe(sample, values), "scores": ScoreBins.of(sample.scores, sample.weights)}
     if card_rows is not None:
         facts["card_precision"] = _card_precision(test, sample, card_rows)
     return LabelEvaluation.model_validate(facts)
@@ -151,9 +153,11 @@ def _slices(
 ) -> Iterator[SliceEvaluation]:
     for column, value, rows in slice_rows(test):
         for label in test.labels:
-            sample = test.sample(label, scores).where(rows[test.known(label)])
+            known = rows[test.known(label)]
+            sample = test.sample(label, scores).where(known)
             if len(sample.scores) >= MIN_SLICE_ROWS:
-                facts = describe(sample, replicate(sample, draws, threshold=thresholds[label].threshold))
+                at = thresholds[label].cuts({name: of[known] for name, of in test.slices_of(label).items()})
+                facts = describe(sample, replicate(sample, draws, threshold=at))
                 yield SliceEvaluation.model_validate({"label": label, "column": column, "value": value, **facts})
 
 

@@ -102,10 +102,16 @@ def draw_replicates(num_clusters: int, *, num_replicates: int = NUM_REPLICATES, 
     return draws_RC
 
 
-def replicate(sample: Sample, draws_RC: NDArray[np.uint8], *, threshold: float | None = None) -> dict[str, Floats]:
-    """Every metric on every replicate [R + 1]; NaN where a replicate has no row to measure it on."""
-    ordered = sample.where(np.argsort(-sample.scores, kind="stable"))
-    columns = _additive_columns(ordered, threshold)
+def replicate(
+    sample: Sample, draws_RC: NDArray[np.uint8], *, threshold: Floats | float | None = None
+) -> dict[str, Floats]:
+    """Every metric on every replicate [R + 1]; NaN where a replicate has no row to measure it on.
+
+    `threshold` is one for all rows, or one per row [N].
+    """
+    order = np.argsort(-sample.scores, kind="stable")
+    ordered = sample.where(order)
+    columns = _additive_columns(ordered, threshold[order] if isinstance(threshold, np.ndarray) else threshold)
     chunks = [_metrics_of(ordered, weights_RN, columns) for weights_RN in _weights(ordered, draws_RC)]
     return {name: np.concatenate([chunk[name] for chunk in chunks]) for name in chunks[0]}
 
@@ -191,7 +197,7 @@ def _metrics_of(ordered: Sample, weights_RN: Floats, columns: dict[str, Floats])
     return metrics
 
 
-def _additive_columns(sample: Sample, threshold: float | None) -> dict[str, Floats]:
+def _additive_columns(sample: Sample, threshold: Floats | float | None) -> dict[str, Floats]:
     """What calibration and rates are sums of, per row: one matrix product gives them for all replicates."""
     residuals = sample.scores.astype(np.float64) - sample.labels
     bins = np.minimum((sample.scores * _NUM_BINS).astype(int), _NUM_BINS - 1)

@@ -10,18 +10,24 @@ from torchmetrics.classification import BinaryAveragePrecision
 
 from training.data import UNKNOWN, Batch
 from training.fit_config import FitConfig
+from training.networks.text import worst
 
 WATCHED = "validation_average_precision"
-RARE_RATE = 10.0  # an n-gram is in few of the rows and a small part of each, so its embedding moves faster
+NGRAM_TABLE = "readers.ngram."
+# An n-gram is in few of the rows and a small part of each, so its embedding moves faster than the pretrained layers.
+RATES = {NGRAM_TABLE: 10.0, "readers.encoder.": 0.02}
 
 
-def masked_loss(logits_BL: Tensor, labels_BL: Tensor, weights_B: Tensor) -> Tensor:
+def masked_loss(logits_BL: Tensor, labels_BL: Tensor, weights_B: Tensor, *, unknown_weight: float = 0.0) -> Tensor:
     """Weighted binary cross-entropy where a label is known, over B x L: a divisor that all ranks share.
+
+    An unknown label counts as benign with a small weight or, at 0, not at all.
 
     So the mean over ranks, which DDP takes, is that over the global batch, however the unknown labels are spread.
     """
     losses = binary_cross_entropy_with_logits(logits_BL, labels_BL.clamp(min=0), reduction="none")
-    return (losses * (labels_BL != UNKNOWN) * weights_B[:, None]).mean()
+    known_BL = torch.where(labels_BL == UNKNOWN, unknown_weight, 1.0)
+    return (losses * known_BL * weights_B[:, None]).mean()
 
 
 class DetectorModule(L.LightningModule):
@@ -35,16 +41,21 @@ class DetectorModule(L.LightningModule):
 
     def forward(self, batch: Batch) -> Tensor:
         """Logits [B, L] of a batch."""
-        return self.network(batch["dense_BD"], batch["ids"], batch["offsets_B"])
+        return worst(self.network(batch).mean(0), batch["owners_P"], num_rows=len(batch["dense_BD"]))
 
     def training_step(self, batch: Batch) -> Tensor:
         """The loss of one micro-batch."""
         # Dropout is a function of the step and the rank, so that a resumed run repeats what the killed one would do.
         place = self.trainer.fit_loop.total_batch_idx * self.trainer.world_size + self.global_rank
         torch.manual_seed(self.config.seed * 1_000_003 + place)
-        loss = masked_loss(self(batch), batch["labels_BL"], batch["weights_B"])
+        loss = torch.stack([self._loss(member_PL, batch) for member_PL in self.network(batch)]).mean()
         self.log("train_loss", loss, batch_size=len(batch["labels_BL"]))
         return loss
+
+    def _loss(self, logits_PL: Tensor, batch: Batch) -> Tensor:
+        logits_BL = worst(logits_PL, batch["owners_P"], num_rows=len(batch["dense_BD"]))
+        weights = {"unknown_weight": self.config.unknown_weight}
+        return masked_loss(logits_BL, batch["labels_BL"], batch["weights_B"], **weights)
 
     def validation_step(self, batch: Batch) -> None:
         """Collect logits; the metric is computed once, over all ranks."""
@@ -64,12 +75,14 @@ class DetectorModule(L.LightningModule):
     def configure_optimizers(self) -> dict[str, Any]:
         """AdamW under one cycle of the learning rate."""
         config = self.config
-        rare = [p for name, p in self.network.named_parameters() if name.startswith("bag.")]
-        others = [p for name, p in self.network.named_parameters() if not name.startswith("bag.")]
-        groups: list[dict[str, Any]] = [{"params": others, "weight_decay": config.weight_decay}]
-        groups += [{"params": rare, "weight_decay": 0.0}] if rare else []
-        optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, fused=True)
-        rates = [config.learning_rate, config.learning_rate * RARE_RATE][: len(groups)]
+        groups: dict[str, list[nn.Parameter]] = {}
+        for name, parameter in self.network.named_parameters():
+            if parameter.requires_grad:
+                groups.setdefault(next((at for at in RATES if name.startswith(at)), ""), []).append(parameter)
+        decays = {name: 0.0 if name == NGRAM_TABLE else config.weight_decay for name in groups}
+        parts = [{"params": groups[name], "weight_decay": decays[name]} for name in groups]
+        optimizer = torch.optim.AdamW(parts, lr=config.learning_rate, fused=True)
+        rates = [config.learning_rate * RATES.get(name, 1.0) for name in groups]
         # Lightning's own estimate would make the loader before its place is restored from a checkpoint.
         steps = self.trainer.datamodule.num_steps
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rates, total_steps=steps)

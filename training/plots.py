@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from sklearn.metrics import precision_recall_curve
 
-from training.evaluation import MACRO, Evaluation
+from training.evaluation import MACRO, Confusion, Evaluation
 from training.metrics import Floats, Sample
 from training.predictions import Predictions
 
@@ -26,6 +26,10 @@ def draw(folder: Path, evaluation: Evaluation, *, test: Predictions, scores: Flo
     figures = {name: _grid(drawable, evaluation, panel) for name, panel in _PANELS.items()} if drawable else {}
     if evaluation.comparison is not None:
         figures["champion"] = _differences(evaluation)
+    if evaluation.attacks:
+        figures["attacks"] = _attacks(evaluation)
+    if evaluation.confusion is not None and len(evaluation.labels) > 1:
+        figures["confusion"] = _confusion(evaluation.confusion)
     for name, figure in figures.items():
         figure.savefig(folder / f"{name}.png", dpi=110, metadata={"Software": None})
     return [folder / f"{name}.png" for name in figures]
@@ -113,6 +117,50 @@ def _differences(evaluation: Evaluation) -> Figure:
     ax.axvline(0, color=_LINE, linewidth=0.8, linestyle=":")
     ax.set_xlabel("average precision, candidate minus champion (95 % interval)")
     return figure
+
+
+def _attacks(evaluation: Evaluation) -> Figure:
+    """Recall kept by technique and label, beside what becomes of the benign twins."""
+    attacks = sorted(evaluation.attacks, key=lambda one: (not one.is_seen, one.technique))
+    labels = [name for name in evaluation.labels if any(one.kept_by_label.get(name) is not None for one in attacks)]
+    columns = [[one.recall_kept.value if one.recall_kept else None for one in attacks]]
+    columns += [[one.kept_by_label.get(label) for one in attacks] for label in labels]
+    shares = np.array(columns, dtype=float)
+    twins = np.array([[10_000 * one.twin_fpr.value if one.twin_fpr else np.nan for one in attacks]])
+    figure = Figure(figsize=(0.46 * len(attacks) + 2.4, 0.32 * len(columns) + 2.4), layout="constrained")
+    top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=[len(columns), 1])
+    _heat(top, shares, rows=["any label", *labels], colors="RdYlBu", high=1.0, as_text=lambda v: f"{100 * v:.0f}")
+    _heat(bottom, twins, rows=["twins flagged of 10,000"], colors="Oranges", high=1000, as_text=lambda v: f"{v:.0f}")
+    names = [one.technique if one.is_seen else f"{one.technique} *" for one in attacks]
+    bottom.set_xticks(range(len(names)), names, rotation=45, ha="right", fontsize=8)
+    top.set_title("recall kept, % of clean (* held out from training)", fontsize=10)
+    return figure
+
+
+def _confusion(confusion: Confusion) -> Figure:
+    columns = list(next(iter(confusion.shares.values())))
+    shares = np.array([[row[name] for name in columns] for row in confusion.shares.values()])
+    rows = [f"{label} ({confusion.num_rows[label]})" for label in confusion.shares]
+    figure = Figure(figsize=(0.55 * len(columns) + 2.6, 0.32 * len(rows) + 1.6), layout="constrained")
+    ax = figure.subplots()
+    _heat(ax, shares, rows=rows, colors="Blues", high=1.0, as_text=lambda v: f"{100 * v:.0f}")
+    ax.set_xticks(range(len(columns)), columns, rotation=45, ha="right", fontsize=8)
+    ax.set_title("truly (rows), flagged as (columns), %", fontsize=10)
+    return figure
+
+
+def _heat(
+    ax: Axes, values: Floats, *, rows: list[str], colors: str, high: float, as_text: Callable[[float], str]
+) -> None:
+    """A heat map whose cells also say their value; an empty cell is one that could not be measured."""
+    ax.imshow(values, cmap=colors, vmin=0, vmax=high, aspect="auto", alpha=0.75)
+    for (y, x), value in np.ndenumerate(values):
+        if not np.isnan(value):
+            ax.text(x, y, as_text(float(value)), ha="center", va="center", fontsize=7)
+    ax.set_yticks(range(len(rows)), rows, fontsize=8)
+    ax.tick_params(length=0)
+    for side in ax.spines.values():
+        side.set_visible(False)
 
 
 _PANELS: dict[str, Panel] = {

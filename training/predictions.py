@@ -12,12 +12,14 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from training import text_slices
 from training.detector import DetectorSpec
 from training.metrics import Floats, Sample
+from training.near_duplicates import read_kept
 
 _ENTITY_COLUMNS = ("account_id", "card_id", "merchant_id", "device_id", "ip")
 _CARD_COLUMNS = ("card_id", "account_id")
-_ALWAYS_SLICED = ("source", "entity_seen")
+_ALWAYS_SLICED = ("source", "kind", "length", "script", "entity_seen", "account_age_s")
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,10 @@ class Predictions:
         """The rows that can say something about a label in the population."""
         return np.flatnonzero((self.verdicts[:, self.labels.index(label)] >= 0) & (self.weights > 0))
 
+    def slices_of(self, label: str) -> dict[str, NDArray[np.object_]]:
+        """The segments of the rows that can say something about a label."""
+        return {name: values[self.known(label)] for name, values in self.slices.items()}
+
     def sample(self, label: str, scores: Floats) -> Sample:
         """Scores beside known verdicts of one label."""
         rows, column = self.known(label), self.labels.index(label)
@@ -71,7 +77,8 @@ def read_trained_on(run_dir: Path, spec: DetectorSpec) -> Predictions:
     """The rows that were trained on, which nothing is predicted for: their logits are NaN."""
     path = run_dir / "training_set.parquet"
     names = [name for name in ("event_id", "split", *spec.labels, *_facts(spec)) if name in pq.read_schema(path).names]
-    return _of(pq.read_table(path, columns=names, filters=[("split", "=", "train")]), spec)
+    rows = read_kept(path, columns=names)
+    return _of(rows.filter(pc.equal(rows["split"], "train")), spec)
 
 
 def _of(table: pa.Table, spec: DetectorSpec) -> Predictions:
@@ -93,17 +100,19 @@ def _of(table: pa.Table, spec: DetectorSpec) -> Predictions:
 
 
 def _complete(table: pa.Table, training_set: Path, spec: DetectorSpec) -> pa.Table:
-    """Add the columns of the training set that evaluation reads: by event, never the text."""
+    """Add the columns of the training set that evaluation reads, by event; of a text its length and script alone."""
     known = pq.read_schema(training_set).names
     missing = [name for name in _facts(spec) if name in known and name not in table.column_names]
-    if not missing:
-        return table
-    facts = pq.read_table(training_set, columns=["event_id", *missing])
+    texts = [spec.text] if spec.text in known else []
+    facts = pq.read_table(training_set, columns=["event_id", *missing, *texts])
     rows = pc.index_in(table["event_id"], value_set=facts["event_id"].combine_chunks())
     if rows.null_count:
         raise ValueError(f"predictions.parquet has {rows.null_count} event_id that training_set.parquet lacks")
     for name in missing:
         table = table.append_column(name, facts[name].take(rows))
+    for text in texts:
+        for name, values in text_slices.slices(facts[text].take(rows)).items():
+            table = table.append_column(name, values)
     return table
 
 

@@ -11,11 +11,13 @@ import onnxruntime as ort
 
 from training.detector import DetectorSpec
 from training.encoder import Encoded, Encoder, Floats, Rows
+from training.reader import NGRAMS, PIECES, Bags
+from training.vectors import GRAPH, Embedder, open_graph
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-TABLE = "bag.weight"
+BAGS = {"ngram": NGRAMS, "static": PIECES}  # which bags a member reads through a table
 MAX_ROWS = 1024  # scored at once, which bounds memory and keeps gathered embeddings in cache
 
 
@@ -28,7 +30,8 @@ class Scorer:
 
     spec: DetectorSpec
     encoder: Encoder
-    table: Floats | None
+    tables: dict[str, Floats]
+    embedder: Embedder | None
     session: ort.InferenceSession
     slopes: npt.NDArray[np.float64]
     intercepts: npt.NDArray[np.float64]
@@ -37,16 +40,15 @@ class Scorer:
     def load(cls, bundle: Path) -> Self:
         """Read a bundle folder; without calibration.json probabilities are the plain sigmoid of the logits."""
         spec = DetectorSpec.model_validate_json((bundle / "spec.json").read_text(encoding="utf-8"))
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
         path = bundle / "calibration.json"
         scaling = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
         pairs = np.array([scaling.get(label, (1.0, 0.0)) for label in spec.labels])
         return cls(
             spec=spec,
             encoder=Encoder.from_json((bundle / "encoder.json").read_text(encoding="utf-8")),
-            table=map_tensor(bundle / "model.safetensors", TABLE),
-            session=ort.InferenceSession(bundle / "dense.onnx", options, providers=["CPUExecutionProvider"]),
+            tables=_tables(bundle),
+            embedder=Embedder.load(bundle / GRAPH) if (bundle / GRAPH).exists() else None,
+            session=open_graph(bundle / "dense.onnx"),
             slopes=pairs[:, 0],
             intercepts=pairs[:, 1],
         )
@@ -63,21 +65,34 @@ class Scorer:
         return np.concatenate([none, *(self._run(encoded.slice(at, at + MAX_ROWS)) for at in starts)])
 
     def _run(self, encoded: Encoded) -> Floats:
-        dense = encoded.dense
-        if self.table is not None:
-            dense = np.concatenate([pool(self.table, encoded.ids, encoded.bounds), dense], axis=1)
-        return self.session.run(None, {"input": dense})[0]
+        texts = [self._read(reader, encoded) for reader in self.spec.fit.readers]
+        dense = np.concatenate([*texts, encoded.dense[encoded.owners]], axis=1)
+        logits_PL = self.session.run(None, {"input": dense})[0]
+        return np.maximum.reduceat(logits_PL, encoded.passages[:-1], axis=0)
+
+    def _read(self, reader: str, encoded: Encoded) -> Floats:
+        """The pooled text of each passage as one member reads it."""
+        if reader == "encoder":
+            assert self.embedder is not None
+            return self.embedder.vectors(encoded.bags[PIECES])
+        return pool(self.tables[reader], encoded.bags[BAGS[reader]])
 
 
-def pool(table: Floats, ids: npt.NDArray[np.int32], bounds: npt.NDArray[np.int64]) -> Floats:
+def pool(table: Floats, bags: Bags) -> Floats:
     """The mean of each bag's rows of the table [B, E]; an empty bag is zero, as in `torch.nn.EmbeddingBag`."""
-    sizes = np.diff(bounds)
+    sizes = np.diff(bags.bounds)
     pooled = np.zeros((len(sizes), table.shape[1]), np.float32)
     filled = sizes > 0
     if filled.any():
-        sums = np.add.reduceat(table[ids], bounds[:-1][filled], axis=0)
+        sums = np.add.reduceat(table[bags.ids], bags.bounds[:-1][filled], axis=0)
         pooled[filled] = sums / sizes[filled, None].astype(np.float32)
     return pooled
+
+
+def _tables(bundle: Path) -> dict[str, Floats]:
+    path = bundle / "model.safetensors"
+    found = {reader: map_tensor(path, f"readers.{reader}.weight") for reader in BAGS}
+    return {reader: table for reader, table in found.items() if table is not None}
 
 
 def map_tensor(path: Path, name: str) -> Floats | None:

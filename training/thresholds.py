@@ -12,11 +12,16 @@ precision: fixed-sequence testing of "Learn then Test" (Angelopoulos et al., arX
 thresholds and its start, where the evidence is strongest, come from the `guide` rows (the validation split); it is then
 walked on `calibration` towards looser ones, each tested at the full level, and ends before the first that fails.
 
+recall: as benign_fpr, with the violations in ascending order; the threshold is the strictest that keeps it. A
+`min_recall` beside a benign_fpr is one exact test at the threshold that benign rows alone chose, each half of the
+promise at half the error.
+
 Rows drawn with unequal probabilities are first thinned to a uniform sample (a row of weight w stays with probability
 w / max w): the binomial bounds then hold as they are, at the price of rows.
 """
 
 import math
+from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +30,7 @@ from scipy.stats import beta, binom
 from training.metrics import Floats, Sample
 from training.policy import Contract, Promise
 
+OTHER = "other"
 _THINNING_SEED = 20
 _NUM_STEPS = 60
 _MOST_ROWS = 100_000_000
@@ -35,7 +41,11 @@ class Threshold(Contract):
     """A label is found where its probability is at least `threshold`; None where the promise is infeasible.
 
     `bound` is what was proved, `observed` the plain share in the `num_rows` rows that it was proved on (benign rows for
-    `benign_fpr`, flagged rows for `precision`). `num_more_labels` estimates what would make an infeasible one feasible.
+    `benign_fpr`, flagged rows for `precision`, violations for `recall`). `num_more_labels` estimates what would make an
+    infeasible one feasible. `recall_bound` is what was proved beside it where the promise has a `min_recall`.
+
+    Where the promise is per segment, `segments` holds what counts, by value of its column, and `threshold` is the
+    strictest of them. Probabilities from `review_from` up to the threshold are for people to look at.
     """
 
     promise: Promise
@@ -45,6 +55,24 @@ class Threshold(Contract):
     num_rows: int = 0
     reason: str | None = None
     num_more_labels: int | None = None
+    recall_bound: float | None = None
+    review_from: float | None = None
+    segments: dict[str, "Threshold"] = {}
+
+    def at(self, segment: str) -> float | None:
+        """The threshold in a segment; a value that stands for itself nowhere is one of `other`."""
+        if not self.segments:
+            return self.threshold
+        found = self.segments.get(segment) or self.segments.get(OTHER)
+        return found.threshold if found else None
+
+    def cuts(self, slices: Mapping[str, NDArray[np.object_]]) -> Floats | float | None:
+        """The threshold of each row, infinite where nothing is flagged, or the one threshold of all."""
+        if not self.segments or self.promise.per is None:
+            return self.threshold
+        found = {value: self.at(value) for value in set(slices[self.promise.per])}
+        known = {value: math.inf if cut is None else cut for value, cut in found.items()}
+        return np.array([known[value] for value in slices[self.promise.per]])
 
 
 def choose(promise: Promise, calibration: Sample, *, guide: Sample) -> Threshold:
@@ -52,6 +80,8 @@ def choose(promise: Promise, calibration: Sample, *, guide: Sample) -> Threshold
     uniform = thin(calibration)
     if promise.kind == "benign_fpr":
         found = _within_fpr(promise, uniform)
+    elif promise.kind == "recall":
+        found = _with_recall(promise, uniform)
     else:
         found = _with_precision(promise, uniform, thin(guide))
     if found.num_more_labels is None or not len(uniform.scores):
@@ -69,26 +99,81 @@ def thin(sample: Sample) -> Sample:
 
 
 def _within_fpr(promise: Promise, sample: Sample) -> Threshold:
+    error = (1 - promise.confidence) / (1 if promise.min_recall is None else 2)
     benign = np.sort(sample.scores[~sample.labels])[::-1]
-    num_needed = math.ceil(math.log(1 - promise.confidence) / math.log(1 - promise.limit))
+    num_needed = _num_needed(promise.limit, error)
     if len(benign) < num_needed:
-        more = math.ceil((num_needed - len(benign)) * len(sample.scores) / max(1, len(benign)))
+        more = _num_more(num_needed, len(benign), sample)
         reason = f"{len(benign)} benign labels; even without a false alarm the proof needs {num_needed}"
         return Threshold(promise=promise, num_rows=len(benign), reason=reason, num_more_labels=more)
-    allowed = np.arange(int(promise.limit * len(benign)) + 1)
-    bounds = beta.ppf(promise.confidence, allowed + 1, len(benign) - allowed)
-    num_allowed = int(np.flatnonzero(bounds <= promise.limit)[-1])
+    num_allowed, bound = _allowed(promise.limit, len(benign), error)
     threshold = _just_above(benign[num_allowed])
     if threshold > 1:
         reason = f"{num_allowed + 1} benign rows have the highest possible score; no threshold lies above them"
         return Threshold(promise=promise, num_rows=len(benign), reason=reason)
-    return Threshold(
+    found = Threshold(
         promise=promise,
         threshold=threshold,
-        bound=float(bounds[num_allowed]),
+        bound=bound,
         observed=float((benign >= threshold).mean()),
         num_rows=len(benign),
     )
+    return found if promise.min_recall is None else _and_recall(found, threshold, sample, error)
+
+
+def _and_recall(found: Threshold, threshold: float, sample: Sample, error: float) -> Threshold:
+    """One exact test at a threshold that no violation had a part in choosing."""
+    min_recall = found.promise.min_recall
+    assert min_recall is not None
+    positives = sample.scores[sample.labels]
+    num_found = int((positives >= threshold).sum())
+    bound = float(beta.ppf(error, num_found, len(positives) - num_found + 1)) if num_found else 0.0
+    if bound >= min_recall:
+        return found.model_copy(update={"recall_bound": bound})
+    seen = num_found / max(1, len(positives))
+    reason = f"{num_found} of {len(positives)} violations are found, which proves a recall of {bound:.3f}"
+    facts = {"threshold": None, "recall_bound": bound, "reason": reason}
+    if seen <= min_recall:
+        facts["reason"] = f"{reason}: it takes a better detector, not more labels"
+        return found.model_copy(update=facts)
+    needed = _num_rows_proving(min_recall, error, seen)
+    return found.model_copy(update=facts | {"num_more_labels": _num_more(needed, len(positives), sample)})
+
+
+def _with_recall(promise: Promise, sample: Sample) -> Threshold:
+    error, most_missed = 1 - promise.confidence, 1 - promise.limit
+    positives = np.sort(sample.scores[sample.labels])
+    num_needed = _num_needed(most_missed, error)
+    if len(positives) < num_needed:
+        more = _num_more(num_needed, len(positives), sample)
+        reason = f"{len(positives)} violations; even if none is missed the proof needs {num_needed}"
+        return Threshold(promise=promise, num_rows=len(positives), reason=reason, num_more_labels=more)
+    num_allowed, missed = _allowed(most_missed, len(positives), error)
+    threshold = float(positives[num_allowed])
+    return Threshold(
+        promise=promise,
+        threshold=threshold,
+        bound=1 - missed,
+        observed=float((positives >= threshold).mean()),
+        num_rows=len(positives),
+    )
+
+
+def _allowed(limit: float, num_rows: int, error: float) -> tuple[int, float]:
+    """How many of so many rows may be wrong for the share of wrong ones to be proved within a limit, and that proof."""
+    allowed = np.arange(int(limit * num_rows) + 1)
+    bounds = beta.ppf(1 - error, allowed + 1, num_rows - allowed)
+    most = int(np.flatnonzero(bounds <= limit)[-1])
+    return most, float(bounds[most])
+
+
+def _num_needed(limit: float, error: float) -> int:
+    return math.ceil(math.log(error) / math.log(1 - limit))
+
+
+def _num_more(num_needed: int, num_here: int, sample: Sample) -> int:
+    """How many rows bring the missing ones of a kind, if that kind stays as frequent."""
+    return math.ceil((num_needed - num_here) * len(sample.scores) / max(1, num_here))
 
 
 def _with_precision(promise: Promise, sample: Sample, guide: Sample) -> Threshold:
@@ -148,18 +233,18 @@ def _why_not_precise(promise: Promise, sample: Sample, first: Threshold | None) 
         )
         return Threshold.model_validate({**facts, "promise": promise, "reason": reason})
     best = int(np.argmax(precision))
-    needed = _num_flagged_needed(promise, float(precision[best]))
+    needed = _num_rows_proving(promise.limit, 1 - promise.confidence, float(precision[best]))
     reason = f"the {num_flagged[best]} highest-scored labels have precision {precision[best]:.3f}; proof takes {needed}"
     more = max(1, math.ceil((needed / num_flagged[best] - 1) * len(sample.scores)))
     return Threshold.model_validate({**facts, "promise": promise, "reason": reason, "num_more_labels": more})
 
 
-def _num_flagged_needed(promise: Promise, precision: float) -> int:
-    """The fewest flagged rows at which this observed precision would prove the promise."""
+def _num_rows_proving(limit: float, error: float, share: float) -> int:
+    """The fewest rows at which this observed share would prove that it is at least a limit."""
     sizes = np.unique(np.geomspace(1, _MOST_ROWS, 2000).astype(np.int64))
-    hits = np.floor(sizes * precision)
-    bounds = beta.ppf(1 - promise.confidence, np.maximum(hits, 1e-9), sizes - hits + 1)
-    return int(sizes[np.flatnonzero(bounds >= promise.limit)[0]])
+    hits = np.floor(sizes * share)
+    bounds = beta.ppf(error, np.maximum(hits, 1e-9), sizes - hits + 1)
+    return int(sizes[np.flatnonzero(bounds >= limit)[0]])
 
 
 def _just_above(score: float) -> float:

@@ -3,9 +3,9 @@
 import dagster as dg
 
 from orchestration.stages.candidate import candidate, candidate_passes_gate
-from orchestration.stages.deployment import approval_sensor, deployment
+from orchestration.stages.deployment import approval_sensor, deployment, promises_hold
 from orchestration.stages.release import release
-from orchestration.stages.training_set import training_set, training_set_is_valid
+from orchestration.stages.training_set import training_set, training_set_has_no_leaks, training_set_is_valid
 from training.detector import DetectorSpec
 from training.policy import Policy
 
@@ -21,6 +21,11 @@ class DetectorComponent(dg.Component, dg.Model, dg.Resolvable):
         spec = self.detector
         return dg.Definitions(
             assets=[training_set(spec), candidate(spec), release(spec, self.policy), deployment(spec)],
-            asset_checks=[training_set_is_valid(spec), candidate_passes_gate(spec)],
+            asset_checks=[
+                training_set_is_valid(spec),
+                training_set_has_no_leaks(spec),
+                candidate_passes_gate(spec),
+                promises_hold(spec),
+            ],
             sensors=[approval_sensor(spec)],
         )

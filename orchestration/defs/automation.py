@@ -4,7 +4,7 @@ import dagster as dg
 
 from orchestration.detectors import read_detectors
 from orchestration.settings import Settings
-from orchestration.stages import news
+from orchestration.stages import mirror, news
 
 CONDITIONS = dg.AutomationConditionSensorDefinition(
     "automation_conditions",
@@ -19,6 +19,6 @@ def automation() -> dg.Definitions:
     """Per detector a sensor for new labels and, where it names one, a calendar; besides, failures and conditions."""
     specs = [detector.spec for detector in read_detectors(Settings.from_environment().defs).values()]
     return dg.Definitions(
-        sensors=[*(news.new_labels(spec) for spec in specs), news.run_failure(), CONDITIONS],
+        sensors=[*(news.new_labels(spec) for spec in specs), news.run_failure(), mirror.registry_mirror(), CONDITIONS],
         schedules=[news.calendar(spec, spec.retrain.cron) for spec in specs if spec.retrain.cron],
     )

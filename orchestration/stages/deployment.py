@@ -28,6 +28,29 @@ def deployment(spec: DetectorSpec) -> dg.AssetsDefinition:
     return asset
 
 
+def promises_hold(spec: DetectorSpec) -> dg.AssetChecksDefinition:
+    """Hold what is served to its promises, on events that people reviewed; the ledger remembers one that is broken."""
+
+    @dg.asset_check(
+        asset=[spec.name, "deployment"],
+        name="promises_hold",
+        automation_condition=dg.AutomationCondition.on_cron("30 6 * * *"),
+        description="On live verdicts with known sampling probabilities; may be looked at as often as one likes.",
+    )
+    def check(settings: dg.ResourceParam[Settings]) -> dg.AssetCheckResult:
+        from orchestration.approvals import Approvals
+        from orchestration.promises import recheck
+
+        found = recheck(Approvals(settings), spec.name)
+        broken = [one.in_words() for one in found if one.is_broken]
+        said = "\n\n".join(one.in_words() for one in found) or "nothing is served"
+        return dg.AssetCheckResult(
+            passed=not broken, description="; ".join(broken), metadata={"promises": dg.MetadataValue.md(said)}
+        )
+
+    return check
+
+
 def approval_sensor(spec: DetectorSpec) -> dg.SensorDefinition:
     """Starts the deployment of a release once people have signed it and its policy."""
 

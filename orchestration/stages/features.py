@@ -1,10 +1,14 @@
 """Feature rows per day, and the online state that requests read."""
 
-from collections.abc import Iterable
+import base64
+from collections.abc import Iterable, Sequence
+from datetime import date
+from typing import Any
 
 import dagster as dg
 
 from feature_repo.windows import Feature, View, asked_at
+from orchestration.detectors import read_detectors
 from orchestration.settings import Settings
 from orchestration.stages import days
 from orchestration.stages.lake import OWNERS
@@ -35,15 +39,20 @@ def feature_view(view: View, partitions: dg.PartitionsDefinition) -> dg.AssetsDe
         freshness_policy=days.DAILY,
         retry_policy=days.TRY_AGAIN,
         metadata={"dagster/column_schema": dg.TableSchema(columns)},
-        description=f"{view.meaning.capitalize()}: one row per `{view.entity}` and moment, as known just before it.",
+        description=f"{view.meaning.capitalize()}: one row per `{view.entity}` and moment, as known just before it. "
+        "When facts of a day came late, the later days that see them are computed again too.",
     )
     def asset(context: dg.AssetExecutionContext, settings: dg.ResourceParam[Settings]) -> dg.MaterializeResult:
-        from feature_repo.compute import compute_days
+        from feature_repo.compute import touched_days
 
         lake, chosen = settings.lake, days.of(context)
-        compute_days(lake, chosen[0], chosen[-1], views=[view.name])
+        touched = touched_days(lake, chosen[0], chosen[-1], view)
+        _compute(settings, view, [*chosen, *touched])
         days.describe(context, chosen, lambda day: days.num_rows(lake.folder("features", view.name, day)))
-        return dg.MaterializeResult()
+        for day in touched:
+            facts = {**days.num_rows(lake.folder("features", view.name, day)), "late_facts_of": str(chosen[-1])}
+            context.log_event(dg.AssetMaterialization(context.asset_key, partition=str(day), metadata=facts))
+        return dg.MaterializeResult(metadata=_described(settings, view, chosen[-1]))
 
     return asset
 
@@ -67,14 +76,41 @@ def online_state(views: Iterable[View], partitions: dg.PartitionsDefinition) -> 
         description="The state of every entity, from which the service computes features at the moment of a request.",
     )
     def asset(context: dg.AssetExecutionContext, settings: dg.ResourceParam[Settings]) -> dg.MaterializeResult:
-        from feature_repo.online import materialize
-        from feature_repo.store import open_store
+        from feature_repo.rebuild import rebuild
+        from feature_repo.states import open_states
 
         last = days.of(context)[-1]
-        num_entities = materialize(settings.lake, open_store(settings.home, **settings.feature_stores), last)
+        states = open_states(settings.home, redis=settings.redis, deadline_s=30)
+        num_entities = rebuild(settings.lake, states, last)
         return dg.MaterializeResult(metadata={"up_to": last.isoformat(), **num_entities})
 
     return asset
+
+
+def _compute(settings: Settings, view: View, chosen: Sequence[date]) -> None:
+    if not settings.spark:
+        from feature_repo.compute import compute_days
+
+        compute_days(settings.lake, chosen[0], chosen[-1], views=[view.name])
+        return
+    from feature_repo import spark
+
+    with spark.session(settings.spark) as session:
+        spark.compute_days(session, settings.lake, chosen[0], chosen[-1], views=[view.name])
+
+
+def _described(settings: Settings, view: View, day: date) -> dict[str, Any]:
+    """The view's part of the page of all features, and how its values lie on a day."""
+    from orchestration import feature_page
+
+    detectors = {name: detector.spec for name, detector in read_detectors(settings.defs).items()}
+    plot = feature_page.publish(settings.lake, settings.feature_page, view=view, day=day, detectors=detectors)
+    image = base64.b64encode(plot.read_bytes()).decode()
+    return {
+        "features": dg.MetadataValue.md(feature_page.markdown(view, detectors)),
+        "distribution": dg.MetadataValue.md(f"{day}\n\n![distribution](data:image/png;base64,{image})"),
+        "page": dg.MetadataValue.path(str(settings.feature_page / "index.html")),
+    }
 
 
 def _meaning(feature: Feature) -> str:

@@ -20,7 +20,12 @@ def lake_table(table: Table, partitions: dg.PartitionsDefinition) -> dg.AssetsDe
     """Move each day's batch from the inbox to the events; a refused one fails the blocking check `is_valid`."""
     key = dg.AssetKey(["lake", table.name])
     columns = [
-        dg.TableColumn(name, column.type, description=column.meaning, constraints=_constraints(column.is_nullable))
+        dg.TableColumn(
+            name,
+            column.type,
+            description=column.meaning,
+            constraints=_constraints(column.is_nullable or column.is_forgettable),
+        )
         for name, column in table.columns.items()
     ]
 
@@ -55,7 +60,10 @@ def lake_table(table: Table, partitions: dg.PartitionsDefinition) -> dg.AssetsDe
 def _events(
     context: dg.AssetExecutionContext, key: dg.AssetKey, reports: "list[Report]"
 ) -> Iterator[dg.MaterializeResult | dg.AssetMaterialization | dg.AssetCheckResult]:
-    """All days were good: one result. Otherwise only the good days count as materialized, and nothing follows."""
+    """All days were good: one result. Otherwise only the good days count as materialized, and nothing follows.
+
+    Days on which nothing ever arrived do not count as materialized either.
+    """
     facts = {report.day: _facts(report) for report in reports}
     refused = [report for report in reports if not report.passed]
     check = dg.AssetCheckResult(
@@ -65,14 +73,16 @@ def _events(
         description="; ".join(f"{report.day}: {report.reason}" for report in refused[:5]) or None,
         metadata=_check_metadata(reports, refused),
     )
-    if not refused:
+    if not any(report.num_rows or not report.passed for report in reports):
+        yield check
+    elif not refused:
         days.describe(context, facts, facts.__getitem__)
         yield dg.MaterializeResult(check_results=[check])
-        return
-    for report in reports:
-        if report.passed:
-            yield dg.AssetMaterialization(key, partition=report.day.isoformat(), metadata=facts[report.day])
-    yield check
+    else:
+        for report in reports:
+            if report.passed:
+                yield dg.AssetMaterialization(key, partition=report.day.isoformat(), metadata=facts[report.day])
+        yield check
 
 
 def _facts(report: "Report") -> dict[str, Any]:

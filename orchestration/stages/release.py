@@ -22,23 +22,25 @@ def release(spec: DetectorSpec, policy: Policy) -> dg.AssetsDefinition:
     )
     def asset(context: dg.AssetExecutionContext, settings: dg.ResourceParam[Settings]) -> dg.MaterializeResult:
         from orchestration.approvals import PROJECT, Approvals, who
+        from orchestration.standing import registered_version, standing_text
         from serving.release import code_facts, seal_policy, seal_release
 
         run_dir = shelf.latest(settings.runs / spec.name)
         sealed_by = context.run.tags.get("started_by") or who()
         trained_by = (run_dir / STARTED_BY).read_text(encoding="utf-8")
-        lineage = {"started_by": trained_by, "persons": [sealed_by], "run_id": run_dir.name, **code_facts(PROJECT)}
+        lineage = {
+            "started_by": trained_by,
+            "persons": [sealed_by],
+            "run_id": run_dir.name,
+            "model_version": registered_version(run_dir),
+            **code_facts(PROJECT),
+        }
         desk = Approvals(settings)
         sealed = [
             seal_release(run_dir, settings.releases, lineage=lineage),
             seal_policy(policy, settings.policies, started_by=sealed_by),
         ]
-        return dg.MaterializeResult(metadata={b.kind: dg.MetadataValue.md(_line(desk, b)) for b in sealed})
-
-    def _line(desk, bundle) -> str:  # type: ignore[no-untyped-def]  # their modules are not imported at load
-        approval = desk.status(bundle)
-        waiting = ", ".join(approval.waiting_for)
-        command = f"mews sign {bundle.digest[:12]} --as NAME"
-        return f"`{bundle.digest}` is **{approval.state}**" + (f", waits for {waiting}: `{command}`" if waiting else "")
+        standing = {str(b.kind): dg.MetadataValue.md(standing_text(b, desk.status(b))) for b in sealed}
+        return dg.MaterializeResult(metadata=standing)
 
     return asset

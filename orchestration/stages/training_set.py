@@ -50,3 +50,21 @@ def training_set_is_valid(spec: DetectorSpec) -> dg.AssetChecksDefinition:
         return dg.AssetCheckResult(passed=not found.problems, metadata=found.metadata(), description=found.reason)
 
     return check
+
+
+def training_set_has_no_leaks(spec: DetectorSpec) -> dg.AssetChecksDefinition:
+    """No column knows the future, a verdict before its time, what enforcement did, or the answer alone."""
+
+    @dg.asset_check(asset=[spec.name, "training_set"], name="has_no_leaks", blocking=True)
+    def check(settings: dg.ResourceParam[Settings]) -> dg.AssetCheckResult:
+        from feature_repo.leaks import find
+
+        leaks = find(settings.lake, shelf.latest(settings.training_sets / spec.name))
+        lines = ["| column | leak | why |", "|---|---|---|", *(f"| {x.column} | {x.kind} | {x.why} |" for x in leaks)]
+        return dg.AssetCheckResult(
+            passed=not leaks,
+            metadata={"num_leaks": len(leaks), "leaks": dg.MetadataValue.md("\n".join(lines))},
+            description="; ".join(map(str, leaks[:5])) or None,
+        )
+
+    return check

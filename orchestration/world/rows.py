@@ -7,19 +7,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from feature_repo.lake import DAY_US
+from feature_repo.lake import ARROW, DAY_US
 from feature_repo.tables import TABLES
 from orchestration.world.campaigns import Cast
 from orchestration.world.population import Role
 from orchestration.world.scale import Scale
 
-ARROW = {
-    "VARCHAR": pa.string(),
-    "BIGINT": pa.int64(),
-    "INTEGER": pa.int32(),
-    "DOUBLE": pa.float64(),
-    "TINYINT": pa.int8(),
-}
 LATE_SHARE = 0.01  # of events reach the lake one hour to two days after they happened
 HOUR_US = DAY_US // 24
 

@@ -63,9 +63,10 @@ def ours(connection: duckdb.DuckDBPyConnection) -> pd.DataFrame:
 def _answer(connection: duckdb.DuckDBPyConnection, table: str, name: str) -> None:
     """Ask a view one microsecond after each payment, into a table."""
     view = exact(VIEWS[name])
-    asked = f"SELECT DISTINCT {view.entity} AS entity, event_us + 1 AS us, event_us + 1 AS created FROM payments"
-    connection.execute(f"CREATE OR REPLACE TEMP TABLE points AS {asked}")
-    connection.execute(f"CREATE OR REPLACE TEMP TABLE facts AS {text.facts(view)}")
+    asked = f"SELECT DISTINCT {view.entity} AS entity, event_us + 1 AS us FROM payments"
+    connection.execute(f"CREATE OR REPLACE TEMP TABLE moments AS {asked}")
+    connection.execute("CREATE OR REPLACE TEMP TABLE points AS SELECT *, us AS created FROM moments")
+    connection.execute(f"CREATE OR REPLACE TEMP TABLE facts AS {text.near(view, text.facts(view))}")
     connection.execute(f"CREATE OR REPLACE TEMP TABLE {table} AS {text.features(view)}")
 
 

@@ -13,7 +13,7 @@ from serving.bundle import Bundle
 from tests.bench.harness import DATA
 from tests.serving.service.conftest import Team
 from tests.training.conftest import text_spec, texts, write_run
-from training.detector import DetectorSpec, Promise
+from training.detector import DetectorSpec, Gate, Promise
 from training.evaluate import evaluate_run
 from training.export import complete
 from training.fit import fit
@@ -24,7 +24,8 @@ MAX_CHARACTERS = 4000
 def ngram_spec(*, reads_features: bool = False) -> DetectorSpec:
     """The shipped content detector's sizes; what it learns does not matter here, only what it costs."""
     sizes = {"num_buckets": 1 << 18, "embedding_size": 32, "hidden_size": 128, "max_epochs": 3}
-    changes: dict[str, object] = {"promises": {"fraud_spam": Promise(limit=0.1)}}
+    unattacked = Gate(min_seen_kept=0, min_unseen_kept=0, max_twin_ratio=1e9)
+    changes: dict[str, object] = {"promises": {"fraud_spam": Promise(limit=0.1)}, "gate": unattacked}
     if reads_features:
         changes |= {"numbers": ["account_age_s"], "categories": ["plan"]}
     return text_spec(**sizes).model_copy(update=changes)

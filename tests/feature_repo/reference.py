@@ -21,7 +21,11 @@ def _seen(row: Row) -> dict[str, Any]:
 
 def _payments(tables: Tables) -> Iterator[dict[str, Any]]:
     for row in tables["payments"]:
-        yield {**_seen(row), "amount_micros": round(row["amount"] * 1_000_000)}
+        yield {
+            **_seen(row),
+            "amount_micros": round(row["amount"] * 1_000_000),
+            "amount_square": round(row["amount"] ** 2 * 10_000),
+        }
 
 
 def _verdicts(tables: Tables) -> Iterator[dict[str, Any]]:

@@ -59,9 +59,11 @@ def evaluate(view, rows, asked):
     columns = {"entity": pa.string(), "us": pa.int64(), "known_us": pa.int64(), "event_id": pa.string()}
     columns |= {column: pa.int64() for column in view.sums} | {column: pa.string() for column in view.values}
     with duckdb.connect() as connection:
-        connection.register("facts", pa.Table.from_pylist(rows, schema=pa.schema(columns)))
+        connection.register("given", pa.Table.from_pylist(rows, schema=pa.schema(columns)))
         points = [{"entity": e, "us": us, "created": created} for e, us, created in asked]
         connection.register("points", pa.Table.from_pylist(points))
+        connection.execute("CREATE TEMP VIEW moments AS SELECT DISTINCT entity, us FROM points")
+        connection.execute(f"CREATE TEMP TABLE facts AS {text.near(view, 'SELECT * FROM given')}")
         answers = connection.sql(text.features(view)).to_arrow_table().to_pylist()
     return {(a.pop(view.entity), a.pop("event_us"), a.pop("created_us")): a for a in answers}
 

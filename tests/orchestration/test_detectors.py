@@ -29,7 +29,8 @@ def test_every_detector_has_every_stage_its_checks_and_its_sensors(name: str, gr
     sensors = {sensor.name for sensor in graph.sensors or []}
 
     assert {f"{name}/{stage}" for stage in STAGES} <= keys
-    assert {f"{name}/training_set:is_valid", f"{name}/candidate:passes_gate"} <= checks
+    assert {f"{name}/training_set:{check}" for check in ("is_valid", "has_no_leaks")} <= checks
+    assert f"{name}/candidate:passes_gate" in checks
     assert {f"{name}_approval", f"{name}_new_labels"} <= sensors
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections import Counter
 from pathlib import Path
 
 import pyarrow as pa
@@ -230,6 +231,26 @@ def test_a_file_that_cannot_be_read_is_refused_without_its_content(lake: Lake, t
 def test_a_mapping_that_makes_no_sense_is_refused(change: dict[str, object], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         Mapping.model_validate({**TEXTS.model_dump(), **change})
+
+
+def test_a_published_split_is_dealt_out_evenly_and_always_alike(tmp_path: Path) -> None:
+    split = {"column": "tokens", "values": {"1": "train", "2": ["calibration", "test"]}}
+    mapping = Mapping.model_validate({**TEXTS.model_dump(), "split": split})
+    rows = [{**GOOD, "id": f"x{number}", "tokens": str(1 + number % 2)} for number in range(400)]
+    lakes = [Lake(tmp_path / name, memory_limit="1GB") for name in ("one", "other")]
+
+    for lake, given in zip(lakes, (rows, rows[::-1]), strict=True):
+        import_events(lake, jsonl(tmp_path, *given), mapping)
+
+    dealt = [
+        dict(pq.read_table(lake.folder("inbox", "labels"), columns=["event_id", "split"]).to_pydict()) for lake in lakes
+    ]
+    by_id = [dict(zip(one["event_id"], one["split"], strict=True)) for one in dealt]
+    counts = Counter(by_id[0].values())
+    assert by_id[0] == by_id[1]
+    assert counts["train"] == 200
+    assert counts["calibration"] + counts["test"] == 200
+    assert abs(counts["calibration"] - counts["test"]) < 60
 
 
 @pytest.mark.parametrize("path", MAPPINGS, ids=lambda path: path.stem)

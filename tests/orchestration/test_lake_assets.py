@@ -3,9 +3,11 @@ from datetime import date, timedelta
 from pathlib import Path
 
 import dagster as dg
+import duckdb
+import pyarrow.compute as pc
 import pytest
 
-from feature_repo.lake import Lake, days_between
+from feature_repo.lake import DAY_US, Lake, days_between
 from orchestration import runs
 from orchestration.settings import Settings
 from tests.orchestration.conftest import FIRST, payments
@@ -62,7 +64,7 @@ def test_a_range_of_days_is_one_run_and_only_its_good_days_count(
 
     assert not result.is_success
     assert materialized(settings, "lake/payments") == {day.isoformat() for day in WEEK} - {WEEK[2].isoformat()}
-    assert materialized(settings, "lake/requests") == {day.isoformat() for day in WEEK}
+    assert materialized(settings, "lake/requests") == set()
     with runs.open_instance(settings) as instance:
         assert len(instance.get_runs()) == 1
 
@@ -72,3 +74,32 @@ def test_a_run_for_another_home_is_refused(settings: Settings, tmp_path: Path) -
 
     with pytest.raises(ValueError, match="MEWS_HOME"):
         runs.materialize(other, LAKE, first=date(2026, 1, 1))
+
+
+def test_a_late_batch_recomputes_just_the_days_that_see_its_facts(
+    settings: Settings, lake: Lake, arrive: Callable[..., None]
+) -> None:
+    long = days_between(FIRST, FIRST + timedelta(days=10))
+    for day in long:
+        arrive(day)
+    assert runs.materialize(settings, CHAIN, first=long[0], last=long[-1]).is_success
+    before = files(lake, "features")
+    late = payments(FIRST, 40, prefix="late")
+    arrived_us = pc.add(late["event_us"], 3 * DAY_US)
+    late = late.set_column(late.column_names.index("arrived_us"), "arrived_us", arrived_us)
+    lake.write("inbox", "payments", late, day=FIRST, name="late")
+
+    result = runs.materialize(settings, CHAIN, first=FIRST)
+
+    assert result.is_success, result.reason
+    changed = {path.split("day=")[1][:10] for path, at_ns in files(lake, "features").items() if before[path] != at_ns}
+    assert changed == {day.isoformat() for day in long[:9]}  # facts of just before midnight, seven days and a grain
+    assert changed <= recomputed(settings, "features/card_activity", result.run_id)
+    rows = duckdb.read_parquet(str(lake.folder("features", "card_activity", long[2]) / "*.parquet"))
+    assert rows.filter("created_us > event_us").limit(1).fetchall()
+
+
+def recomputed(settings: Settings, key: str, run_id: str) -> set[str]:
+    with runs.open_instance(settings) as instance:
+        records = instance.fetch_materializations(dg.AssetKey.from_user_string(key), limit=100).records
+    return {str(r.partition_key) for r in records if r.run_id == run_id}

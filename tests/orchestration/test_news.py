@@ -55,12 +55,12 @@ def posts() -> Iterator[tuple[str, list[dict[str, str]]]]:
         server.shutdown()
 
 
-def tick(sensor: dg.SensorDefinition, settings: Settings) -> Any:
+def tick(sensor: dg.SensorDefinition, settings: Settings, definitions: dg.Definitions | None = None) -> Any:
     resources = {"settings": settings}
     context = dg.build_sensor_context(
         resources=resources,
         instance=dg.DagsterInstance.ephemeral(),
-        definitions=dg.Definitions.merge(tables(), dg.Definitions(resources=resources)),
+        definitions=dg.Definitions.merge(definitions or tables(), dg.Definitions(resources=resources)),
     )
     return sensor.evaluate_tick(context)
 

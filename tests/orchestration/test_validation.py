@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from feature_repo.lake import DAY_US, Lake, days_between
+from feature_repo.lake import DAY_US, Lake, days_between, start_us
 from orchestration.gx import gx, gxe
 from orchestration.gx_on_duckdb import PATCHED_VERSIONS, NotEvaluated, check, unpatched
 from orchestration.validation import validate_batch, validate_batches
@@ -42,6 +42,11 @@ POISONS: dict[str, tuple[Poison, str]] = {
     "arrivals in the future": (replaced("arrived_us", lambda t: pc.add(t["arrived_us"], 365 * DAY_US)), "arrived_us"),
     "arrivals before the event": (replaced("arrived_us", lambda t: pc.subtract(t["event_us"], 1)), "arrived_us"),
     "ten times the volume": (lambda _: payments(BAD_DAY, 2000), "times_usual"),
+    "a feed that broke off at noon": (
+        lambda t: t.filter(pc.less(t["event_us"], start_us(BAD_DAY) + DAY_US // 2)),
+        "hours_stale",
+    ),
+    "amounts in another unit": (replaced("amount", lambda t: pc.multiply(t["amount"], 100)), "amount_moved"),
     "a tenth of the volume": (lambda t: t.slice(0, 10), "times_usual"),
 }
 
@@ -150,7 +155,7 @@ def test_an_expectation_that_cannot_be_evaluated_is_an_error_and_moves_nothing(
     lake: Lake, arrive: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     broken = [gxe.ExpectColumnValuesToMatchRegex(column="day", regex="^2")]
-    monkeypatch.setattr("orchestration.expectations.volume_is_usual", lambda _: broken)
+    monkeypatch.setattr("orchestration.expectations.day_is_usual", lambda _: broken)
     arrive(FIRST)
 
     with pytest.raises(NotEvaluated, match="Regex is not supported for dialect duckdb"):

@@ -1,5 +1,9 @@
+import pytest
+
+from serving.cuts import Cut
 from serving.decide import decide, decide_degraded
-from training.policy import Action, LabelPolicy, Policy
+from serving.strikes import Strikes
+from training.policy import Action, LabelPolicy, Policy, Step
 
 POLICY = Policy(
     name="content",
@@ -42,3 +46,56 @@ def test_without_a_score_the_policy_answers_and_says_so() -> None:
 
     assert decision.is_degraded
     assert decision.action is Action.HOLD
+
+
+def test_a_score_below_the_threshold_and_in_the_band_is_what_the_policy_says_of_uncertain_ones() -> None:
+    unsure = POLICY.labels["attack"].model_copy(update={"uncertain": Action.WARN})
+    policy = POLICY.model_copy(update={"labels": {**POLICY.labels, "attack": unsure}})
+    band = {"attack": 0.7}
+
+    within = decide({"attack": 0.8}, LIMITS, policy=policy, review_from=band)
+    below = decide({"attack": 0.6}, LIMITS, policy=policy, review_from=band)
+    without_a_threshold = decide({"attack": 0.99}, {"attack": None}, policy=policy, review_from=band)
+
+    assert (within.action, within.labels) == (Action.WARN, ())
+    assert "uncertain" in within.reasons[0]
+    assert below.action is Action.ALLOW
+    assert without_a_threshold.action is Action.WARN
+
+
+@pytest.mark.parametrize(
+    ("strikes", "action"), [(0, Action.THROTTLE), (2, Action.THROTTLE), (3, Action.BLOCK), (9, Action.SUSPEND)]
+)
+def test_strikes_lead_up_the_ladder(strikes: int, action: Action) -> None:
+    ladder = [Step(strikes=3, action=Action.BLOCK), Step(strikes=5, action=Action.SUSPEND)]
+    spam = POLICY.labels["spam"].model_copy(update={"ladder": ladder})
+    policy = POLICY.model_copy(update={"labels": {**POLICY.labels, "spam": spam}})
+
+    decision = decide({"spam": 0.6}, LIMITS, policy=policy, strikes=strikes)
+
+    assert decision.action is action
+    assert ("after" in decision.reasons[0]) == bool(strikes)
+
+
+def test_a_strike_expires_and_belongs_to_one_account_of_one_policy() -> None:
+    spam = POLICY.labels["spam"].model_copy(update={"ladder": [Step(strikes=1, action=Action.BLOCK)]})
+    policy = POLICY.model_copy(update={"labels": {"spam": spam}, "strike_days": 2})
+    strikes, day_us = Strikes(), 86_400_000_000
+    strikes.add(policy, {"account_id": "a"}, 0, action=Action.THROTTLE)
+    strikes.add(policy, {"account_id": "a"}, day_us, action=Action.THROTTLE)
+    strikes.add(policy, {"account_id": "a"}, day_us, action=Action.LOG)
+
+    counts = [strikes.of(policy, {"account_id": "a"}, at) for at in (day_us, 2 * day_us, 3 * day_us)]
+
+    assert counts == [2, 1, 0]
+    assert strikes.of(policy, {"account_id": "b"}, day_us) == 0
+    assert strikes.of(policy.model_copy(update={"name": "other"}), {"account_id": "a"}, day_us) == 0
+
+
+def test_a_segment_has_its_own_threshold_and_a_rare_value_that_of_the_others() -> None:
+    segments = {"prompt": {"threshold": 0.5}, "other": {"threshold": 0.9}, "document": {"threshold": None}}
+    cut = Cut.of({"promise": {"per": "kind"}, "threshold": 0.9, "segments": segments, "review_from": 0.4})
+
+    found = [cut.at({"kind": kind}) for kind in ("prompt", "document", "never seen", None)]
+
+    assert found == [0.5, None, 0.9, 0.9]

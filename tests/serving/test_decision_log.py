@@ -5,7 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from serving.decision_log import DecisionLog, read_segment, sealed_segments
+from serving.decision_log import DecisionLog, read_segment
+from serving.segments import sealed_segments
 
 WRITER = """
 import asyncio, sys

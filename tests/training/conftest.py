@@ -6,12 +6,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 
 from training.detector import DetectorSpec, Gate, Ratio
 from training.fit_config import FitConfig
 
 NOUNS = ["parcel", "invoice", "garden", "recipe", "server", "ticket", "poem", "river", "lesson", "budget"]
 SPAM = ["jackpot", "giveaway", "unclaimed", "verify", "wallet"]
+INSULTS = ["blockhead", "dimwit", "numbskull"]
 SPLITS = ["train", "validation", "calibration", "test"]
 
 
@@ -46,6 +48,20 @@ def text_spec(**fit: object) -> DetectorSpec:
         text="text",
         fit=FitConfig.model_validate({"num_buckets": 1 << 12, "embedding_size": 8, **config}),
     )
+
+
+def tiny_encoder(folder: Path) -> str:
+    """A BERT of two small layers with random weights, stored as any pretrained encoder is."""
+    from transformers import BertConfig, BertModel, BertTokenizerFast
+
+    folder.mkdir(parents=True)
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *NOUNS, *SPAM, *"abcdefghijklmnopqrstuvwxyz"]
+    (folder / "vocab.txt").write_text("\n".join(words), encoding="utf-8")
+    BertTokenizerFast(vocab=str(folder / "vocab.txt")).save_pretrained(folder)
+    torch.manual_seed(3)
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
+    BertModel(BertConfig(vocab_size=len(words), **sizes)).save_pretrained(folder)
+    return str(folder)
 
 
 def _facts(num_rows: int) -> dict[str, list[object]]:
@@ -105,3 +121,30 @@ def behaviour_run(tmp_path: Path) -> Path:
 @pytest.fixture
 def text_run(tmp_path: Path) -> Path:
     return write_run(tmp_path / "text", text_spec(), rows=texts())
+
+
+def sourced_texts(num_rows: int = 4000) -> pa.Table:
+    """Spam and insults from four sources, of which one holds little else than spam; some verdicts are not known."""
+    rng = np.random.default_rng(6)
+    source = rng.choice(["mail", "forum", "chat", "honeypot"], num_rows, p=[0.3, 0.3, 0.3, 0.1])
+    is_spam = rng.random(num_rows) < np.where(source == "honeypot", 0.8, 0.25)
+    is_insult = rng.random(num_rows) < 0.15
+    words = [
+        [
+            *rng.choice(NOUNS, rng.integers(4, 20)),
+            *(rng.choice(SPAM, 1 + (where == "honeypot")) if spam else []),
+            *(rng.choice(INSULTS, 1) if insult else []),
+        ]
+        for spam, insult, where in zip(is_spam, is_insult, source, strict=True)
+    ]
+    is_known = rng.random(num_rows) < 0.9
+    return pa.table(
+        {
+            **_facts(num_rows),
+            "source": source,
+            "kind": rng.choice(["prompt", "message"], num_rows),
+            "text": [" ".join(rng.permutation(row)) for row in words],
+            "fraud_spam": pa.array((is_spam ^ (rng.random(num_rows) < 0.02)).astype(np.int8)),
+            "harassment": pa.array(is_insult.astype(np.int8), mask=~is_known),
+        }
+    )

@@ -13,7 +13,7 @@ from safetensors.numpy import load_file
 from sklearn.metrics import average_precision_score
 from torch import Tensor
 
-from tests.training.conftest import behaviour_spec, payments, text_spec, texts, write_run
+from tests.training.conftest import behaviour_spec, payments, text_spec, texts, tiny_encoder, write_run
 from training.detector import DetectorSpec
 from training.encoder import Encoder
 from training.export import complete
@@ -24,13 +24,18 @@ from training.networks.registry import NETWORKS
 from training.scorer import Scorer
 
 NUM_ROWS = 2000
-KINDS = {"behaviour": (behaviour_spec(), payments(NUM_ROWS)), "text": (text_spec(), texts(NUM_ROWS))}
+AVERAGE = {"network": "average", "members": ["ngram", "static", "encoder"], "static_size": 16}
+KINDS = {"behaviour": {}, "text": {}, "frozen": AVERAGE, "tuned": {**AVERAGE, "trainable_layers": 1, "max_epochs": 3}}
 
 
 @pytest.fixture(scope="module", params=KINDS)
 def run_dir(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    spec, rows = KINDS[request.param]
-    run_dir = write_run(tmp_path_factory.mktemp("runs") / request.param, spec, rows=rows)
+    folder, fit_changes = tmp_path_factory.mktemp("runs"), dict(KINDS[request.param])
+    if "members" in fit_changes:
+        fit_changes["pretrained"] = tiny_encoder(folder / "tiny")
+    is_text = request.param != "behaviour"
+    spec = text_spec(**fit_changes) if is_text else behaviour_spec()
+    run_dir = write_run(folder / "run", spec, rows=texts(NUM_ROWS) if is_text else payments(NUM_ROWS))
     fit(run_dir)
     complete(run_dir / "bundle")
     return run_dir
@@ -74,7 +79,22 @@ def test_a_row_scores_the_same_bits_alone_and_in_a_batch(run_dir: Path, size: in
 def test_a_bundle_holds_no_pickle_and_what_serving_needs(run_dir: Path) -> None:
     names = {path.name for path in (run_dir / "bundle").iterdir()}
 
-    assert names == {"spec.json", "encoder.json", "model.safetensors", "dense.onnx", "golden.json"}
+    expected = {"spec.json", "encoder.json", "model.safetensors", "dense.onnx", "golden.json"}
+    has_encoder = "encoder" in Scorer.load(run_dir / "bundle").spec.fit.readers
+    assert names == expected | ({"encoder.onnx"} if has_encoder else set())
+
+
+def test_a_long_text_scores_as_its_worst_passage(tmp_path: Path) -> None:
+    run_dir = write_run(tmp_path / "run", text_spec(), rows=texts())
+    fit(run_dir)
+    scorer, calm, spam = Scorer.load(run_dir / "bundle"), "garden recipe " * 400, "jackpot unclaimed wallet"
+
+    benign, alone, hidden = scorer.score([{"text": text} for text in (calm, spam, calm + spam)])[:, 0]
+    spread = [{"role": "user", "content": word} for word in spam.split()]
+
+    assert benign < hidden
+    assert scorer.score([{"text": spread}])[0, 0] == scorer.score([{"text": spam.replace(" ", "\n")}])[0, 0]
+    assert alone > 0.5
 
 
 def test_calibration_moves_scores_and_golden_answers(run_dir: Path) -> None:
@@ -112,10 +132,10 @@ def hungry(limit: int) -> Callable[[DetectorSpec, Encoder], torch.nn.Module]:
     """A network that runs out of memory above some rows, as a small GPU does."""
 
     class Hungry(BehaviourNetwork):
-        def forward(self, dense_BD: Tensor, ids: Tensor, offsets_B: Tensor) -> Tensor:
-            if self.training and len(dense_BD) > limit:
-                raise torch.OutOfMemoryError(f"{len(dense_BD)} rows")
-            return super().forward(dense_BD, ids, offsets_B)
+        def forward(self, batch: dict[str, Tensor]) -> Tensor:
+            if self.training and len(batch["dense_BD"]) > limit:
+                raise torch.OutOfMemoryError(f"{len(batch['dense_BD'])} rows")
+            return super().forward(batch)
 
     return Hungry
 

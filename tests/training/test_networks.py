@@ -1,17 +1,37 @@
 """Every network of the registry: one row each."""
 
+from pathlib import Path
+from random import Random
+
+import numpy as np
+import pyarrow as pa
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from rtdl_num_embeddings import PeriodicEmbeddings as PublishedEmbeddings
 
-from tests.training.conftest import behaviour_spec, payments, text_spec, texts
-from training.data import Examples
-from training.encoder import Encoder
+from tests.training.conftest import behaviour_spec, payments, text_spec, texts, tiny_encoder, write_run
+from training.data import DetectorData
+from training.detector import DetectorSpec
 from training.module import masked_loss
 from training.networks.registry import NETWORKS, build_network
 from training.networks.tabular import FREQUENCY_SCALE, NUM_FREQUENCIES, PeriodicEmbeddings
+from training.networks.text import TextNetwork, worst
 
-CASES = {"ngram": (text_spec(), texts(100)), "behaviour": (behaviour_spec(), payments(100))}
+CASES = {
+    "ngram": (text_spec, texts, {}),
+    "static": (text_spec, texts, {"static_size": 16}),
+    "encoder": (text_spec, texts, {"trainable_layers": 1}),
+    "average": (text_spec, texts, {"members": ["ngram", "static", "encoder"], "static_size": 16}),
+    "behaviour": (behaviour_spec, payments, {}),
+}
+
+
+def data_of(folder: Path, spec: DetectorSpec, rows: pa.Table) -> DetectorData:
+    return DetectorData(
+        write_run(folder / "run", spec, rows=rows) / "training_set.parquet", spec, cache=folder / "cache"
+    )
 
 
 def test_every_network_is_tried() -> None:
@@ -19,25 +39,46 @@ def test_every_network_is_tried() -> None:
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_a_network_learns_a_few_rows_by_heart(name: str) -> None:
-    spec, rows = CASES[name]
+def test_a_network_learns_a_few_rows_by_heart(name: str, tmp_path: Path) -> None:
+    make_spec, make_rows, changes = CASES[name]
+    spec = make_spec(network=name, pretrained=tiny_encoder(tmp_path / "tiny"), **changes)
+    data = data_of(tmp_path, spec, make_rows(100))
     torch.manual_seed(0)
-    encoder = Encoder.fit(rows, spec)
-    network = build_network(spec, encoder)
-    examples = Examples.of(rows.slice(0, 32), spec, encoder=encoder)
-    batch = examples.batch(torch.arange(32).numpy())
-    labels_BL, weights_B = batch.pop("labels_BL"), batch.pop("weights_B")
+    network = build_network(spec, data.encoder)
+    if isinstance(network, TextNetwork) and data.pretrained:
+        network.start_from(data.pretrained)
+    batch = data.train.batch(np.arange(32))
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-2)
 
     for _ in range(150):
         optimizer.zero_grad()
-        loss = masked_loss(network(**batch), labels_BL, weights_B)
+        logits_BL = worst(network(batch).mean(0), batch["owners_P"], num_rows=32)
+        loss = masked_loss(logits_BL, batch["labels_BL"], batch["weights_B"])
         loss.backward()
         optimizer.step()
 
-    assert network(**batch).shape == (32, len(spec.labels))
+    assert logits_BL.shape == (32, len(spec.labels))
     assert loss < 0.1
-    assert all(parameter.grad is not None for parameter in network.parameters())
+    assert all(parameter.grad is not None for parameter in network.parameters() if parameter.requires_grad)
+
+
+@given(st.lists(st.integers(1, 4), min_size=1, max_size=6), st.randoms(use_true_random=False))
+def test_a_record_scores_as_its_worst_passage(sizes: list[int], random: Random) -> None:
+    logits = torch.tensor([[random.gauss(0, 3) for _ in range(2)] for _ in range(sum(sizes))])
+    owners = torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes))
+
+    found = worst(logits, owners, num_rows=len(sizes))
+
+    assert torch.equal(found, torch.stack([part.amax(0) for part in logits.split(sizes)]))
+
+
+def test_a_label_that_nobody_knows_may_count_a_little_as_benign() -> None:
+    logits, labels, weights = torch.ones(1, 2), torch.tensor([[1.0, -1.0]]), torch.ones(1)
+
+    masked, weak = (masked_loss(logits, labels, weights, unknown_weight=share) for share in (0.0, 0.2))
+
+    benign = torch.nn.functional.softplus(torch.tensor(1.0))
+    assert torch.isclose(weak - masked, 0.2 * benign / 2)
 
 
 def test_an_unknown_label_moves_nothing() -> None:

@@ -1,7 +1,9 @@
 """What the normaliser undoes, and what it must leave alone."""
 
 import base64
+import codecs
 import json
+import time
 import unicodedata
 from collections import defaultdict
 from pathlib import Path
@@ -42,6 +44,37 @@ def test_invisible_characters_change_nothing(text: str, data: st.DataObject) -> 
     hidden = text[:at] + data.draw(st.sampled_from(ZERO_WIDTH)) + text[at:]
 
     assert normalise(hidden) == normalise(text)
+
+
+def test_other_codes_and_letters_named_after_a_letter_read_as_the_plain_text() -> None:
+    hexadecimal, bits = PLAIN.encode().hex(), " ".join(f"{byte:08b}" for byte in PLAIN.encode())
+    percents, entities = "".join(f"%{b:02x}" for b in PLAIN.encode()), "".join(f"&#{ord(c)};" for c in PLAIN)
+    escapes, rot13 = "".join(f"\\u{ord(c):04x}" for c in PLAIN), codecs.encode(PLAIN, "rot13")
+    tags, capitals = "".join(chr(0xE0000 + ord(c)) for c in PLAIN), PLAIN.replace("l", "ʟ").replace("d", "ᴅ")
+
+    read = {normalise(text) for text in (hexadecimal, bits, percents, entities, escapes, rot13, tags, capitals)}
+
+    assert read == {PLAIN}
+
+
+def test_a_disguise_below_another_is_undone_too() -> None:
+    hidden = "\u200b".join(PLAIN)
+
+    assert normalise(base64.b64encode(hidden.encode()).decode()) == PLAIN
+
+
+@pytest.mark.parametrize("text", ["room 101, 10 000 seats", "100 % of 3 &c. \\o/", "cafe 1984"])
+def test_numbers_and_signs_that_are_no_disguise_stay(text: str) -> None:
+    assert normalise(text) == text
+
+
+@pytest.mark.parametrize("text", ["a" * 100_000, ",a" * 50_000, "a.b" * 30_000, "0a" * 50_000, "%" * 100_000])
+def test_no_text_takes_long(text: str) -> None:
+    start = time.process_time()
+
+    normalise(text)
+
+    assert time.process_time() - start < 2
 
 
 @given(WORDS)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from training.metrics import Sample
+from training.per_segment import choose_per_segment, review_band
 from training.policy import Promise
 from training.thresholds import choose, thin
 
@@ -107,3 +108,89 @@ def test_thinning_undoes_a_biased_sample() -> None:
     assert reviewed.labels.mean() > 1.5 * population.labels.mean()
     assert uniform.labels.mean() == pytest.approx(population.labels.mean(), rel=0.05)
     assert uniform.scores.mean() == pytest.approx(population.scores.mean(), rel=0.02)
+
+
+def test_recall_is_proved_with_the_strictest_threshold_and_infeasible_with_too_few_violations() -> None:
+    promise = Promise(kind="recall", limit=0.8)
+    population = draw(16, num_rows=400_000)
+
+    found = choose(promise, draw(17, num_rows=3000), guide=draw(18, num_rows=10))
+    few = choose(promise, draw(19, num_rows=60), guide=draw(18, num_rows=10))
+
+    assert found.threshold is not None
+    assert found.bound is not None
+    assert found.bound >= 0.8
+    assert (population.scores[population.labels] >= found.threshold).mean() >= 0.8
+    assert few.threshold is None
+    assert "even if none is missed the proof needs 14" in str(few.reason)
+    assert few.num_more_labels
+
+
+def test_a_recall_beside_a_false_positive_rate_is_proved_too_or_infeasible() -> None:
+    rows = draw(20, num_rows=4000)
+
+    modest = choose(Promise(limit=0.05, min_recall=0.4), rows, guide=rows)
+    bold = choose(Promise(limit=0.05, min_recall=0.95), rows, guide=rows)
+
+    assert modest.threshold is not None
+    assert modest.recall_bound is not None
+    assert 0.4 <= modest.recall_bound <= (rows.scores[rows.labels] >= modest.threshold).mean()
+    assert bold.threshold is None
+    assert "better detector" in str(bold.reason)
+
+
+def segmented(seed: int, num_rows: int) -> tuple[Sample, np.ndarray]:
+    """Half of the rows are of a segment whose benign events score higher, a few of a rare one."""
+    rows = draw(seed, num_rows=num_rows)
+    names = np.random.default_rng([seed, 1]).choice(
+        np.array(["chat", "code", "rare"], object), num_rows, p=[0.5, 0.48, 0.02]
+    )
+    scores = np.where(names == "code", (rows.scores + 1) / 2, rows.scores).astype(np.float32)
+    return Sample(scores, rows.labels, rows.weights, rows.clusters), names
+
+
+def test_each_segment_keeps_the_promise_with_a_threshold_of_its_own() -> None:
+    (rows, names), (guide, guide_names) = segmented(21, 8000), segmented(22, 8000)
+    population, of = segmented(23, 400_000)
+
+    found = choose_per_segment(
+        Promise(limit=0.05, per="kind"), rows, guide=guide, segments=names, guide_segments=guide_names
+    )
+
+    assert set(found.segments) == {"chat", "code", "other"}
+    cuts = found.cuts({"kind": of})
+    assert isinstance(cuts, np.ndarray)
+    for name in ("chat", "code"):
+        benign = (of == name) & ~population.labels
+        assert 0.03 < (population.scores[benign] >= cuts[benign]).mean() <= 0.05
+    assert found.at("code") == found.threshold
+    assert found.at("never seen") == found.segments["other"].threshold
+
+
+def test_a_segment_without_enough_labels_is_named_and_never_flagged() -> None:
+    (rows, names), (guide, guide_names) = segmented(24, 3000), segmented(25, 3000)
+
+    found = choose_per_segment(
+        Promise(limit=0.01, per="kind"), rows, guide=guide, segments=names, guide_segments=guide_names
+    )
+
+    assert found.at("rare") is None
+    assert "kind is other" in str(found.reason)
+    assert found.threshold is not None
+    assert np.isinf(found.cuts({"kind": np.array(["rare"], object)})).all()  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("capacity", [0, 20, 100_000])
+def test_the_band_below_a_threshold_is_as_wide_as_people_have_time_for(capacity: int) -> None:
+    rows = draw(26, num_rows=2000)
+    chosen = choose(Promise(limit=0.05), rows, guide=rows)
+    per_day = np.full(2000, 0.5)  # two thousand rows stand for a thousand events a day
+
+    found = review_band(chosen, rows.scores, np.full(2000, chosen.threshold), per_day=per_day, capacity=capacity)
+
+    if capacity == 0:
+        assert found.review_from is None
+        return
+    assert found.review_from is not None
+    is_in_band = (rows.scores >= found.review_from) & (rows.scores < found.threshold)
+    assert is_in_band.sum() == min(2 * capacity, (rows.scores < found.threshold).sum())

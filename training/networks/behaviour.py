@@ -12,9 +12,8 @@ class BehaviourNetwork(nn.Module):
 
     def __init__(self, spec: DetectorSpec, encoder: Encoder) -> None:
         super().__init__()
-        self.bag = None
         self.head = Head(spec.fit, encoder, text_size=0, num_labels=len(spec.labels))
 
-    def forward(self, dense_BD: Tensor, ids: Tensor, offsets_B: Tensor) -> Tensor:  # noqa: ARG002  # one call for all
-        """Logits [B, L]."""
-        return self.head(dense_BD)
+    def forward(self, batch: dict[str, Tensor]) -> Tensor:
+        """Logits [1, B, L]: of one member."""
+        return self.head(batch["dense_BD"])[None]

@@ -22,7 +22,7 @@ from serving.parts import Parts
 from serving.people import People, Person, begin
 from serving.release import seal_policy, seal_release
 from tests.training.conftest import behaviour_spec, payments, text_spec, texts, write_run
-from training.detector import DetectorSpec
+from training.detector import DetectorSpec, Gate
 from training.policy import Action, LabelPolicy, Policy, Promise
 
 SIGNERS = {"ada": "ml", "grace": "policy"}
@@ -68,8 +68,9 @@ class Team:
 
 
 def spam_spec() -> DetectorSpec:
-    """A promise that the generated texts, of which one in fifty is labelled wrongly, can keep."""
-    return text_spec().model_copy(update={"promises": {"fraud_spam": Promise(limit=0.1)}})
+    """A promise that the generated texts, one in fifty of them labelled wrongly, can keep, and no attack on them."""
+    unattacked = Gate(min_seen_kept=0, min_unseen_kept=0, max_twin_ratio=1e9)
+    return text_spec().model_copy(update={"promises": {"fraud_spam": Promise(limit=0.1)}, "gate": unattacked})
 
 
 @pytest.fixture(scope="session")

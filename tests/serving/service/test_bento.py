@@ -10,6 +10,8 @@ from serving.parts import Parts
 from tests.serving.service.conftest import Team
 from tests.serving.service.test_service import decide
 
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of BentoML 1.4, while it builds
+
 
 def test_a_bento_holds_its_release_and_serves_it_where_the_ledger_allows(
     client: TestClient, parts: Parts, team: Team, first: Bundle, policy: Bundle

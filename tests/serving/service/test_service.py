@@ -9,8 +9,9 @@ from starlette.testclient import TestClient
 
 from serving.auth import create_key
 from serving.bundle import Bundle
-from serving.decision_log import read_segment, sealed_segments
+from serving.decision_log import read_segment
 from serving.parts import Parts
+from serving.segments import sealed_segments
 from tests.serving.service.conftest import Team
 from tests.serving.service.served import served
 from tests.training.conftest import behaviour_spec
@@ -135,6 +136,7 @@ def test_a_store_that_does_not_answer_is_said_and_the_policy_decides(
     team.deploy(release, policy)
     parts.tick()
     online = team.home / "feast" / "online.db"
+    online.parent.mkdir()
     online.write_bytes(b"no database any more" * 100)
 
     answer = client.post("/v1/decisions", json={"detector": "payment_fraud", "event": {"account_id": "a", "amount": 9}})

@@ -80,7 +80,7 @@ def test_a_wrong_line_of_the_people_file_is_named(tmp_path: Path) -> None:
     file = tmp_path / "people.yaml"
     file.write_text("people:\n- {name: ada, roles: [ml], public_key: 'ed25519:AAAA'}\n")
 
-    with pytest.raises(ValueError, match=r"people\.yaml: people\.0: .*public_key is 'ed25519:AAAA'.*32 bytes"):
+    with pytest.raises(ValueError, match=r"people\.yaml:2: people\.0: .*public_key is 'ed25519:AAAA'.*32 bytes"):
         load_people(file)
 
 

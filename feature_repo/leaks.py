@@ -1,0 +1,209 @@
+"""Finds what a training set may not know: the future, verdicts before their time, enforcement, and the answer itself.
+
+Each detector returns the columns at fault and why. Thresholds are set so that no clean set of ours raises an alarm; a
+feature that is honestly this good is worth a person's look before anything is trained on it.
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import duckdb
+import pyarrow as pa
+
+from feature_repo.compute import features_at
+from feature_repo.lake import Lake
+from feature_repo.tables import EVENT_TABLES
+from feature_repo.windows import SERVICES, VIEWS, View
+
+Kind = Literal["enforcement", "future", "early label", "alone", "skew", "split"]
+MIN_OF_EACH = 20  # positives and negatives, below which a column's power is not judged
+ALONE = 0.99  # AUC of one column
+ENFORCED_SHARE, ENFORCED_COVER = 0.95, 0.5  # of the rows (not) filled that are positive; of the positives among them
+MAX_SKEW = 0.01  # of the cells: an event that overtook another one is no bug
+NUM_ASKED = 400  # rows whose features are computed again
+_BOOKKEEPING = {
+    "event_id",
+    "event_us",
+    "arrived_us",
+    "known_us",
+    "sampling_probability",
+    "split",
+    "entity_seen",
+    "text",
+}
+_IDS = {"account_id", "ip", "card_id", "merchant_id", "device_id"}  # judged by whether they are there, not by value
+
+
+@dataclass(frozen=True)
+class Leak:
+    """What a column knows that it may not."""
+
+    kind: Kind
+    column: str
+    why: str
+
+    def __str__(self) -> str:
+        return f"{self.column}: {self.kind}: {self.why}"
+
+
+def find(lake: Lake, training_set: Path) -> list[Leak]:
+    """Every leak of the training set in a folder, by `data.parquet`, `manifest.json` and the lake it was made of."""
+    manifest = json.loads((training_set / "manifest.json").read_text(encoding="utf-8"))
+    with lake.connect() as connection:
+        connection.read_parquet(str(training_set / "data.parquet")).create_view("rows")
+        columns = [c for c in connection.table("rows").columns if c not in _BOOKKEEPING | set(manifest["labels"])]
+        statistical = [leak for label in manifest["labels"] for leak in telling(connection, columns, label)]
+        timely = [*early_labels(connection, manifest["cutoff_us"]), *mixed_splits(connection)]
+        logged = decided(connection, manifest["events"], manifest["feature_service"])
+        skew = skewed(logged, connection.sql("SELECT * FROM rows SEMI JOIN logged USING (event_id)").to_arrow_table())
+    return [*timely, *recomputed(lake, training_set / "data.parquet", manifest), *skew, *statistical]
+
+
+def telling(connection: duckdb.DuckDBPyConnection, columns: Sequence[str], label: str) -> Iterator[Leak]:
+    """Columns of `rows` that give a label away alone: by being filled or empty, or by their value."""
+    counted = f'SELECT count(*) FILTER ("{label}" = 1), count(*) FILTER ("{label}" = 0) FROM rows'  # noqa: S608
+    [(num_positive, num_negative)] = connection.execute(counted).fetchall()
+    if min(num_positive, num_negative) < MIN_OF_EACH:
+        return
+    for column in columns:
+        if why := _enforced(connection, column, label, num_positive):
+            yield Leak("enforcement", column, why)
+        elif column not in _IDS and (auc := _auc(connection, column, label)) >= ALONE:
+            yield Leak("alone", column, f"tells {label} with an AUC of {auc:.3f} and nothing else")
+
+
+def _enforced(connection: duckdb.DuckDBPyConnection, column: str, label: str, num_positive: int) -> str | None:
+    """Why a column exists, or is gone, only because somebody acted on the rows that violate."""
+    query = f"""SELECT "{column}" IS NULL, count(*) FILTER ("{label}" = 1), count(*) FROM rows
+                WHERE "{label}" IS NOT NULL GROUP BY ALL"""  # noqa: S608
+    groups = connection.execute(query).fetchall()
+    if len(groups) < 2:
+        return None
+    for is_null, positive, total in groups:
+        if positive / total >= ENFORCED_SHARE and positive >= ENFORCED_COVER * num_positive:
+            return f"{'empty' if is_null else 'filled'} in {total:,} rows, of which {positive:,} are {label}"
+    return None
+
+
+def _auc(connection: duckdb.DuckDBPyConnection, column: str, label: str) -> float:
+    """The area under the curve of one column, in its better direction; a text stands for the rate of its value."""
+    kind = str(dict(zip(*(connection.table("rows").columns, connection.table("rows").types), strict=True))[column])
+    value = f'avg("{label}") OVER (PARTITION BY "{column}")' if kind == "VARCHAR" else f'"{column}"'
+    query = f"""
+        WITH valued AS (SELECT "{label}" AS label, CAST({value} AS DOUBLE) AS value FROM rows
+                        WHERE "{label}" IS NOT NULL AND "{column}" IS NOT NULL),
+        ranked AS (SELECT label, rank() OVER (ORDER BY value) + (count(*) OVER (PARTITION BY value) - 1) / 2.0 AS place
+                   FROM valued)
+        SELECT sum(place) FILTER (label = 1), count(*) FILTER (label = 1), count(*) FILTER (label = 0) FROM ranked
+    """  # noqa: S608
+    [(places, positive, negative)] = connection.execute(query).fetchall()
+    if min(positive, negative) < MIN_OF_EACH:
+        return 0.5
+    auc = (places - positive * (positive + 1) / 2) / (positive * negative)
+    return float(max(auc, 1 - auc))
+
+
+def early_labels(connection: duckdb.DuckDBPyConnection, cutoff_us: int) -> Iterator[Leak]:
+    """Verdicts in `rows` that nobody knew at the moment for which the set was made, or before their own event."""
+    query = "SELECT count(*) FROM rows WHERE known_us > ? OR known_us < event_us"
+    [(num_early,)] = connection.execute(query, [cutoff_us]).fetchall()
+    if num_early:
+        yield Leak("early label", "known_us", f"{num_early:,} verdicts became known after the set's cutoff")
+
+
+def mixed_splits(connection: duckdb.DuckDBPyConnection) -> Iterator[Leak]:
+    """Events in two splits, accounts called unseen that were trained on, and training on what is later than the test.
+
+    Splits that a publisher froze need not be in the order of time; those made here are.
+    """
+    [(num_twice, num_seen)] = connection.execute("""
+        SELECT (SELECT count(*) FROM (SELECT 1 FROM rows GROUP BY event_id HAVING count(DISTINCT split) > 1)),
+               (SELECT count(*) FROM rows WHERE entity_seen = 'unseen'
+                AND account_id IN (SELECT account_id FROM rows WHERE split = 'train'))
+    """).fetchall()
+    if num_twice:
+        yield Leak("split", "event_id", f"{num_twice:,} events are in more than one split")
+    if num_seen:
+        yield Leak("split", "account_id", f"{num_seen:,} rows are called unseen, though their account is trained on")
+    [(first_tested, last_trained)] = connection.execute("""
+        SELECT quantile_disc(event_us, 0.05) FILTER (split = 'test'),
+               quantile_disc(event_us, 0.95) FILTER (split = 'train')
+        FROM rows WHERE event_id NOT IN (SELECT event_id FROM labels WHERE split IS NOT NULL)
+    """).fetchall()
+    if first_tested is not None and last_trained is not None and last_trained > first_tested:
+        yield Leak("split", "event_us", "training rows lie later than rows of the test")
+
+
+def recomputed(lake: Lake, data: Path, manifest: Mapping[str, Any]) -> list[Leak]:
+    """Features of some rows that are not what the lake knew strictly before their event."""
+    own = EVENT_TABLES[manifest["events"]].columns
+    leaks = []
+    for view in (VIEWS[name] for name in SERVICES[manifest["feature_service"]].views):
+        names = [f.name for f in view.features if f.name not in own]
+        rows = _asked(data, view, names)
+        known = features_at(lake, view, [(row[view.entity], row["event_us"]) for row in rows]) if rows else []
+        for name in names:
+            wrong = [
+                (row["event_id"], row[name], then[name])
+                for row, then in zip(rows, known, strict=True)
+                if not is_same(row[name], then[name])
+            ]
+            if wrong:
+                leaks.append(_from_later(view, name, wrong, len(rows)))
+    return leaks
+
+
+def _asked(data: Path, view: View, names: Sequence[str]) -> list[dict[str, Any]]:
+    """The same rows each time."""
+    chosen = ", ".join(f'"{name}"' for name in ["event_id", "event_us", view.entity, *names])
+    query = f"""SELECT {chosen} FROM read_parquet(?) WHERE {view.entity} IS NOT NULL
+                ORDER BY md5_number_lower(event_id) LIMIT {NUM_ASKED}"""  # noqa: S608
+    with duckdb.connect() as connection:
+        return connection.sql(query, params=[str(data)]).to_arrow_table().to_pylist()
+
+
+def _from_later(view: View, name: str, wrong: Sequence[tuple[str, Any, Any]], num_rows: int) -> Leak:
+    kind: Kind = "early label" if "verdicts" in view.facts else "future"
+    facts = "verdicts that nobody knew yet" if kind == "early label" else "what happened or arrived later"
+    event_id, is_now, was = wrong[0]
+    why = f"{len(wrong)} of {num_rows} rows hold {facts}, such as event {event_id}: {is_now} instead of {was}"
+    return Leak(kind, name, why)
+
+
+def decided(connection: duckdb.DuckDBPyConnection, events: str, feature_service: str) -> pa.Table:
+    """The features that the service logged with its decisions about events of a table, one row per event."""
+    features = [f for name in SERVICES[feature_service].views for f in VIEWS[name].features]
+    types = {"int": "BIGINT", "float": "DOUBLE", "str": "VARCHAR"}
+    logged = ", ".join(
+        f"TRY_CAST(record ->> '$.features.values.{f.name}' AS {types[f.dtype]}) AS {f.name}" for f in features
+    )
+    query = f"""SELECT event_id, {logged} FROM decisions
+                WHERE event_table = ? AND NOT degraded AND json_exists(record, '$.features.values.{features[0].name}')
+                QUALIFY row_number() OVER (PARTITION BY event_id ORDER BY at_us) = 1"""  # noqa: S608
+    return connection.sql(query, params=[events]).to_arrow_table()
+
+
+def skewed(logged: pa.Table, offline: pa.Table) -> list[Leak]:
+    """Columns whose value in the decision log is not that of the training set, by `event_id`."""
+    ours = {row["event_id"]: row for row in offline.to_pylist()}
+    pairs = [(row, ours[row["event_id"]]) for row in logged.to_pylist() if row["event_id"] in ours]
+    leaks = []
+    for name in [c for c in logged.column_names if c != "event_id" and c in offline.column_names]:
+        wrong = [(a["event_id"], a[name], b[name]) for a, b in pairs if not is_same(a[name], b[name])]
+        if len(wrong) > MAX_SKEW * len(pairs):
+            event_id, online, was = wrong[0]
+            example = f"event {event_id}: {online} online, {was} offline"
+            leaks.append(
+                Leak("skew", name, f"differs in {len(wrong):,} of {len(pairs):,} decisions, such as {example}")
+            )
+    return leaks
+
+
+def is_same(one: Any, other: Any) -> bool:
+    """Whether two cells are equal; a number may have been stored as another type."""
+    if isinstance(one, int | float) and isinstance(other, int | float):
+        return abs(one - other) <= 1e-9 * max(1.0, abs(one), abs(other))
+    return bool(one == other)

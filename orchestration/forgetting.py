@@ -1,0 +1,225 @@
+"""Forgets an account: takes every row about it out of every place of the home, and says where there were any.
+
+What cannot be taken out is named: weights that were trained with its rows, and files that nobody can read. Backups and
+the files that an import came from lie outside the home; importing them again brings the account back.
+"""
+
+import hashlib
+import json
+import os
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import duckdb
+import pyarrow.parquet as pq
+
+from feature_repo.forget import forget_online
+from feature_repo.lake import Lake
+from feature_repo.tables import EVENT_TABLES
+from orchestration.batches import is_readable
+from orchestration.detectors import read_detectors
+from orchestration.settings import Settings
+from serving.compaction import compact
+from serving.privacy import pseudonym
+from serving.release import sealed_bundles
+from serving.segments import ask_to_seal, begun_us, recover, waiting
+from serving.vault import Vault
+
+if TYPE_CHECKING:
+    from rich.table import Table as RichTable
+
+ENTITY = "account_id"
+SEAL_S = 15.0  # a service seals at its next tick
+_STALE_S = 600
+_MAX_PASSES = 5  # a file may move from the inbox to the events while it is looked at
+
+
+class StillWritten(RuntimeError):
+    """A process goes on writing a segment that it was asked to seal, so what is in there cannot be forgotten yet."""
+
+
+@dataclass
+class Forgotten:
+    """How many rows were removed, by place; and what is left, with the reason."""
+
+    rows: Counter[str] = field(default_factory=Counter)
+    left: list[str] = field(default_factory=list)
+
+    def to_table(self) -> "RichTable":
+        """For a terminal."""
+        from rich.table import Table as RichTable
+
+        table = RichTable("where", "rows removed", title="forgotten")
+        for place, number in sorted(self.rows.items()):
+            table.add_row(place, f"{number:,}")
+        for reason in self.left:
+            table.add_row("left", reason)
+        return table
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A Parquet file that may hold rows about people; `table` tells whose event ids it holds where no column does."""
+
+    file: Path
+    place: str
+    table: str
+
+
+def forget(settings: Settings, account: str) -> Forgotten:
+    """Remove an account from log, lake, features, online state, training sets and runs; raises StillWritten.
+
+    Doing it again, or after a kill, removes what is left.
+    """
+    done, lake, vault = Forgotten(), settings.lake, Vault(settings.home / "keys")
+    _bring_back(settings, vault, done)
+    names = (account, pseudonym(account, vault))
+    with lake.connect() as connection:
+        _lay_names(connection, lake, names)
+        for _ in range(_MAX_PASSES):
+            if not sum([_take_out(connection, rows, done) for rows in _everywhere(settings, lake)]):
+                break
+        _redact_reports(connection, lake)
+    _sweep(lake)
+    if states := forget_online(settings.home, ENTITY, names, redis=settings.redis):
+        done.rows["online state"] = states
+    if any(place.startswith("quarantine/") for place in done.rows):
+        done.left.append("Dagster's event log: the report of a refused batch may name ids of its events")
+    done.left += _trained_with(settings, done)
+    return done
+
+
+def _bring_back(settings: Settings, vault: Vault, done: Forgotten) -> None:
+    """Everything that was logged until now lies in the lake afterwards, where it can be taken out."""
+    folder = settings.decisions
+    if not folder.exists():
+        return
+    ask_to_seal(folder)
+    asked_us, deadline = time.time_ns() // 1000, time.monotonic() + SEAL_S
+    while recover(folder) or any(begun_us(path) <= asked_us for path in folder.glob("*.open")):
+        if time.monotonic() > deadline:
+            raise StillWritten(
+                f"a segment of the log was not sealed within {SEAL_S:.0f} s by the process that writes it"
+            )
+        time.sleep(0.1)
+    compacted = compact(folder, settings.lake, vault, days=waiting(folder), first_day=settings.first_day)
+    done.left += [f"segment {name} was altered and cannot be read" for name in compacted.damaged]
+
+
+def _lay_names(connection: duckdb.DuckDBPyConnection, lake: Lake, names: tuple[str, str]) -> None:
+    """Create `names`, by which the account is known, and `gone`, the ids of its events by table."""
+    connection.execute("CREATE TABLE names (name VARCHAR); CREATE TABLE gone (event_table VARCHAR, event_id VARCHAR)")
+    connection.executemany("INSERT INTO names VALUES (?)", [[name] for name in names])
+    for table in EVENT_TABLES:
+        for zone in ("inbox", "events", "quarantine"):
+            for file in (lake.root / zone / table).glob("day=*/*.parquet"):
+                if {ENTITY, "event_id"} <= _columns(file):
+                    connection.execute(
+                        f"INSERT INTO gone SELECT '{table}', event_id FROM read_parquet(?) "  # noqa: S608
+                        f"WHERE CAST({ENTITY} AS VARCHAR) IN (FROM names)",
+                        [str(file)],
+                    )
+    connection.execute("INSERT INTO gone SELECT event_table, event_id FROM decisions WHERE account_id IN (FROM names)")
+
+
+def _everywhere(settings: Settings, lake: Lake) -> Iterator[Rows]:
+    for file in sorted(lake.root.glob("*/*/day=*/*.parquet")):
+        zone, table = file.parts[-4:-2]
+        yield Rows(file, f"{zone}/{table}", table.removesuffix("_truth"))
+    tables = {name: detector.spec.events for name, detector in read_detectors(settings.defs).items()}
+    for folder in (settings.training_sets, settings.runs):
+        for file in sorted(folder.glob("*/*/*.parquet")):
+            detector = file.parts[-3]
+            yield Rows(file, f"{folder.name}/{detector}/{file.parent.name}", tables.get(detector, ""))
+
+
+def _take_out(connection: duckdb.DuckDBPyConnection, rows: Rows, done: Forgotten) -> int:
+    """Write a file again without the rows about the account, or remove it when nothing else is in it."""
+    if not (about := _about(rows)):
+        if (
+            rows.file.exists()
+            and not is_readable(rows.file)
+            and (left := f"{rows.place}: {rows.file.name} is no Parquet")
+        ):
+            done.left += [left] if left not in done.left else []
+        return 0
+    source = f"read_parquet('{rows.file}', hive_partitioning = false)"
+    counted = f"SELECT count(*), count(*) FILTER ({about}) FROM {source}"  # noqa: S608
+    [(num_rows, num_about)] = connection.execute(counted).fetchall()
+    if not num_about:
+        return 0
+    if num_about == num_rows:
+        rows.file.unlink(missing_ok=True)
+    else:
+        partial = rows.file.with_name(f".{rows.file.name}.forgetting")
+        kept = f"SELECT * FROM {source} WHERE NOT coalesce({about}, false)"  # noqa: S608
+        connection.execute(f"COPY ({kept}) TO '{partial}' (FORMAT parquet, COMPRESSION zstd)")
+        os.replace(partial, rows.file)  # noqa: PTH105
+    _note_in_manifest(rows.file)
+    done.rows[rows.place] += num_about
+    return int(num_about)
+
+
+def _note_in_manifest(file: Path) -> None:
+    """A training set goes on saying what it holds."""
+    path = file.with_name("manifest.json")
+    if path.exists():
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+        content = file.read_bytes() if file.exists() else b""
+        num_rows = pq.read_metadata(file).num_rows if content else 0
+        manifest |= {"num_rows": num_rows, "sha256": hashlib.sha256(content).hexdigest(), "was_reduced": True}
+        path.write_text(json.dumps(manifest, indent=1), encoding="utf-8")
+
+
+def _sweep(lake: Lake) -> None:
+    """Halves that killed writers left behind."""
+    for left in (*lake.root.glob("*/*/day=*/.*"), *(lake.root / ".spill").rglob("*")):
+        if left.is_file() and time.time() - left.stat().st_mtime > _STALE_S:
+            left.unlink(missing_ok=True)
+
+
+def _about(rows: Rows) -> str:
+    """Which rows of a file are about the account, as SQL; empty where its columns cannot tell."""
+    columns, ways = _columns(rows.file), []
+    if ENTITY in columns:
+        ways.append(f"CAST({ENTITY} AS VARCHAR) IN (FROM names)")
+    if {"event_table", "event_id"} <= columns:
+        ways.append("(event_table, event_id) IN (FROM gone)")
+    elif "event_id" in columns:
+        ways.append(f"event_id IN (SELECT event_id FROM gone WHERE event_table = '{rows.table}')")  # noqa: S608
+    return " OR ".join(f"coalesce({way}, false)" for way in ways)
+
+
+def _columns(file: Path) -> set[str]:
+    """Names of a Parquet file's columns; none of a file that is something else or is gone by now."""
+    try:
+        return set(pq.read_schema(file).names) if is_readable(file) else set()
+    except FileNotFoundError:
+        return set()
+
+
+def _redact_reports(connection: duckdb.DuckDBPyConnection, lake: Lake) -> None:
+    """A report about a refused batch may name events as examples."""
+    ids = [row[0] for row in connection.execute("SELECT DISTINCT event_id FROM gone").fetchall()]
+    for report in lake.root.glob("quarantine/*/day=*/report.*"):
+        text = report.read_text(encoding="utf-8")
+        redacted = text
+        for id_ in ids:
+            redacted = redacted.replace(id_, "forgotten")
+        if redacted != text:
+            report.write_text(redacted, encoding="utf-8")
+
+
+def _trained_with(settings: Settings, done: Forgotten) -> list[str]:
+    """Releases whose run held rows of the account: no weight can be taken out of them, they can only be followed."""
+    runs = {place.split("/")[2]: number for place, number in done.rows.items() if place.startswith("runs/")}
+    return [
+        f"release {release.name} {release.digest[:12]} was trained in run {run_id}, which held rows of the account: "
+        f"its weights are as they were; train and release again, and revoke it"
+        for release in (sealed_bundles(settings.releases) if settings.releases.exists() else [])
+        if (run_id := str(release.facts.get("run_id"))) in runs
+    ]

@@ -1,0 +1,200 @@
+import asyncio
+import json
+import threading
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from typer.testing import CliRunner
+
+from feature_repo.compute import compute_days
+from feature_repo.lake import DAY_US, Lake, day_of, start_us
+from feature_repo.push import push
+from feature_repo.rebuild import rebuild
+from feature_repo.states import open_states
+from feature_repo.store import open_store
+from feature_repo.training_set import build
+from feature_repo.windows import SERVICES
+from orchestration.cli import app
+from orchestration.forgetting import Forgotten, StillWritten, forget
+from orchestration.settings import Settings
+from orchestration.validation import validate_batch
+from serving.decision_log import DecisionLog
+from serving.privacy import pseudonym
+from serving.record import decode, encode
+from serving.vault import Vault
+from tests.orchestration.conftest import FIRST, labels, payments
+from tests.serving.decisions import NOW_US, log, record, request
+
+ANN = "ann-4711"
+TEXT = "words that nobody else wrote"
+DAYS = [FIRST + timedelta(days=n) for n in range(2)]
+pytestmark = pytest.mark.filterwarnings("ignore:fetch_arrow_table:DeprecationWarning")  # inside Feast's duckdb store
+
+THEIRS = ("ann-4711", "p-of-ann", "r-of-ann")
+
+
+def with_ann(rows: pa.Table) -> pa.Table:
+    """Every tenth payment is hers."""
+    hers = [i % 10 == 0 for i in range(len(rows))]
+    ids = [f"p-of-ann-{old}" if h else old for h, old in zip(hers, rows["event_id"].to_pylist(), strict=True)]
+    accounts = [ANN if h else old for h, old in zip(hers, rows["account_id"].to_pylist(), strict=True)]
+    for name, values in (("event_id", ids), ("account_id", accounts)):
+        rows = rows.set_column(rows.column_names.index(name), name, pa.array(values))
+    return rows
+
+
+def verdicts(day: Any) -> pa.Table:
+    rows = labels(day)
+    ids = [f"p-of-ann-{id_}" if number % 10 == 0 else id_ for number, id_ in enumerate(rows["event_id"].to_pylist())]
+    return rows.set_column(0, "event_id", pa.array(ids))
+
+
+def hers(number: int, vault: Vault, **columns: Any) -> bytes:
+    event = request(number, event_id=f"r-of-ann-{number}", account_id=ANN) | columns
+    return encode(record(event, vault=vault, text=f"{TEXT} {number}"))
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(home=tmp_path, first_day=FIRST, memory_limit="1GB")
+
+
+@pytest.fixture
+def vault(settings: Settings) -> Vault:
+    return Vault(settings.home / "keys")
+
+
+@pytest.fixture
+def writer(settings: Settings) -> Iterator[DecisionLog]:
+    """A service's log, which ticks as a service does."""
+    made, is_over = DecisionLog(settings.decisions), threading.Event()
+
+    def tick() -> None:
+        while not is_over.wait(0.2):
+            made.tick()
+
+    ticking = threading.Thread(target=tick)
+    ticking.start()
+    yield made
+    is_over.set()
+    ticking.join()
+    made.close()
+
+
+@pytest.fixture
+def lived_in(
+    settings: Settings, lake: Lake, vault: Vault, writer: DecisionLog, arrive: Callable[..., None]
+) -> Settings:
+    """A home in which the account is everywhere: log, lake, quarantine, features, online state, training set."""
+    for day in DAYS:
+        arrive(day, with_ann(payments(day)))
+        lake.write("inbox", "labels", verdicts(day), day=day)
+        assert validate_batch(lake, "payments", day).passed
+        assert validate_batch(lake, "labels", day, label_names={"fraud"}).passed
+    bad = with_ann(payments(DAYS[-1], prefix="bad"))
+    arrive(DAYS[-1] + timedelta(days=1), pa.concat_tables([bad, bad]))
+    assert not validate_batch(lake, "payments", DAYS[-1] + timedelta(days=1)).passed
+    compute_days(lake, DAYS[0], DAYS[-1], views=SERVICES["payment_v1"].views)
+    store = open_store(settings.home)
+    states = open_states(settings.home, deadline_s=30)
+    rebuild(lake, states, DAYS[-1])
+    event = {"event_id": "p-of-ann-pushed", "event_us": start_us(DAYS[-1]) + 2 * DAY_US, "account_id": ANN}
+    push(states, [("payments", {**event, "card_id": "c1", "merchant_id": "m1", "ip": "1.1.1.1", "amount": 1.0})])
+    build(lake, store, events="payments", labels=["fraud"], feature_service="payment_v1", out=training_set(settings))
+    log(settings.decisions, record(request(1), vault=vault, text="another's words"))
+    asyncio.run(writer.append([hers(1, vault), hers(2, vault, account_id=pseudonym(ANN, vault))]))
+    return settings
+
+
+def training_set(settings: Settings) -> Path:
+    return settings.training_sets / "payment_fraud" / "run"
+
+
+def traces(home: Path, words: list[str]) -> list[str]:
+    """Every file that holds one of the words, as bytes or, in Parquet, as a value."""
+    found = []
+    for file in sorted(path for path in home.rglob("*") if path.is_file() and not path.is_symlink()):
+        content = file.read_bytes()
+        if content[:4] == b"PAR1":
+            content += json.dumps(pq.read_table(file, partitioning=None).to_pylist(), default=str).encode()
+        found += [f"{file.relative_to(home)}: {word}" for word in words if word.encode() in content]
+    return found
+
+
+@pytest.mark.slow
+def test_nothing_of_a_forgotten_account_is_left_in_any_file(lived_in: Settings, lake: Lake, vault: Vault) -> None:
+    words = [*THEIRS, pseudonym(ANN, vault), TEXT]
+    assert {trace.split("/")[0] for trace in traces(lived_in.home, words)} >= {
+        "decisions",
+        "lake",
+        "feast",
+        "training_sets",
+    }
+    num_before = pq.read_metadata(training_set(lived_in) / "data.parquet").num_rows
+
+    done = forget(lived_in, ANN)
+
+    assert traces(lived_in.home, words) == []
+    assert [left.partition(":")[0] for left in done.left] == ["Dagster's event log"]
+    assert done.rows["events/payments"] == 40
+    assert done.rows["events/labels"] == 2
+    assert done.rows["log/decisions"] == 2
+    assert {"quarantine/payments", "inbox/requests", "features/account_payments", "online state"} <= done.rows.keys()
+    manifest = json.loads((training_set(lived_in) / "manifest.json").read_text())
+    assert manifest["num_rows"] == num_before - 2
+    with lake.connect() as connection:
+        assert connection.execute("SELECT count(*) FROM payments").fetchall() == [(2 * 180,)]
+        assert connection.execute("SELECT event_id FROM decisions").fetchall() == [("r1",)]
+    assert forget(lived_in, ANN) == Forgotten()
+
+
+def test_a_segment_that_is_not_sealed_when_asked_is_said_aloud(
+    settings: Settings, vault: Vault, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("orchestration.forgetting.SEAL_S", 0.3)
+    stuck = DecisionLog(settings.decisions)
+    asyncio.run(stuck.append([hers(1, vault)]))
+
+    with pytest.raises(StillWritten, match="was not sealed"):
+        forget(settings, ANN)
+
+    stuck.close()
+    assert forget(settings, ANN).rows["log/decisions"] == 1
+
+
+def test_a_file_that_cannot_be_read_is_named_as_left(settings: Settings, lake: Lake) -> None:
+    garbage = lake.folder("quarantine", "payments", FIRST) / "part.parquet"
+    garbage.parent.mkdir(parents=True)
+    garbage.write_bytes(msgspec.json.encode({"account_id": ANN}))
+
+    assert forget(settings, ANN).left == ["quarantine/payments: part.parquet is no Parquet"]
+
+
+def test_what_others_decided_today_stays(settings: Settings, lake: Lake, vault: Vault) -> None:
+    log(settings.decisions, *(record(request(n), vault=vault, text="theirs") for n in range(5)))
+
+    assert forget(settings, ANN) == Forgotten()
+
+    with lake.connect() as connection:
+        assert connection.execute("SELECT count(*) FROM decisions").fetchall() == [(5,)]
+    assert lake.days("inbox", "requests") == [day_of(NOW_US)]
+
+
+def test_the_command_asks_first_and_says_what_was_removed(
+    settings: Settings, vault: Vault, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MEWS_HOME", str(settings.home))
+    log(settings.decisions, decode(hers(1, vault)))
+
+    refused = CliRunner().invoke(app, ["forget", ANN], input="n\n")
+    done = CliRunner().invoke(app, ["forget", ANN, "--yes"])
+
+    assert refused.exit_code == 1
+    assert done.exit_code == 0
+    assert "log/decisions" in done.output

@@ -1,0 +1,111 @@
+"""A release whose promise live verdicts refute is flagged, and ended where its policy says so."""
+
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from feature_repo.lake import day_of, schema_of
+from feature_repo.tables import DECISIONS, LABELS
+from orchestration.approvals import Approvals
+from orchestration.promises import recheck
+from orchestration.settings import Settings
+from orchestration.stages import shelf
+from orchestration.stages.deployment import deployment
+from orchestration.stages.release import release as release_stage
+from orchestration.standing import standing_text
+from serving.bundle import Bundle
+from serving.record import encode
+from tests.orchestration.test_approval_flow import run, sign, spec, trained
+from tests.serving.trust.test_hotfix import record
+from training.policy import LabelPolicy, Policy, Promise
+
+NAME, NUM_EVENTS = "payment_fraud", 1000
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    home = Settings(tmp_path)
+    Approvals(home).introduce({"ada": "ml", "grace": "policy"})
+    run_dir = trained(home, "run-1", by="tom")
+    promise = Promise(limit=0.05).model_dump()
+    (run_dir / "bundle" / "thresholds.json").write_text(json.dumps({"fraud": {"promise": promise, "threshold": 0.5}}))
+    shelf.publish(run_dir)
+    return home
+
+
+def served(settings: Settings, when_promise_breaks: str) -> Bundle:
+    labels = {"fraud": LabelPolicy(definition="A stolen card.")}
+    policy = Policy(name="fraud", labels=labels, when_promise_breaks=when_promise_breaks)  # type: ignore[arg-type]
+    run(settings, release_stage(spec(settings), policy))
+    desk = Approvals(settings)
+    release = desk.newest_release(NAME)
+    sign(settings, release, desk.newest_policy("fraud"))
+    run(settings, deployment(spec(settings)))
+    return release
+
+
+def live(settings: Settings, release: Bundle, *, num_flagged: int) -> None:
+    """Benign payments that people looked at, some of which the release had flagged."""
+    at_us = 1_700_000_000_000_000
+    decisions, labels = [], []
+    for i in range(NUM_EVENTS):
+        one = record(0.9 if i < num_flagged else 0.1, at_us=at_us)
+        one.event["event_id"] = f"pay-{i}"
+        row = dict.fromkeys(DECISIONS.columns) | {"decision_id": f"d{i}", "at_us": at_us, "event_us": at_us}
+        row |= {"event_table": "payments", "event_id": f"pay-{i}", "detector": NAME, "release": release.digest}
+        row |= {"role": "champion", "degraded": False, "record": encode(one).decode()}
+        decisions.append(row | {"labels": ["fraud"] if i < num_flagged else []})
+        label = dict.fromkeys(LABELS.columns) | {"event_id": f"pay-{i}", "event_table": "payments", "event_us": at_us}
+        label |= {
+            "known_us": at_us + 1,
+            "label": "fraud",
+            "value": 0,
+            "source": "reviewer",
+            "sampling_probability": 0.5,
+        }
+        labels.append(label)
+    for zone, table, rows in (("log", DECISIONS, decisions), ("events", LABELS, labels)):
+        folder = settings.lake.folder(zone, table.name, day_of(at_us))  # type: ignore[arg-type]
+        folder.mkdir(parents=True)
+        pq.write_table(pa.Table.from_pylist(rows, schema_of(table)), folder / "a.parquet")
+
+
+def test_a_kept_promise_stays_unremarked(settings: Settings) -> None:
+    release = served(settings, "expire")
+    live(settings, release, num_flagged=30)
+    desk = Approvals(settings)
+
+    [found] = recheck(desk, NAME)
+
+    assert (found.num_wrong, found.num_rows, found.is_broken) == (30, NUM_EVENTS, False)
+    assert desk.status(release).state == "approved"
+
+
+def test_a_broken_promise_flags_the_release_once(settings: Settings) -> None:
+    release = served(settings, "flag")
+    live(settings, release, num_flagged=120)
+    desk = Approvals(settings)
+
+    for _ in range(2):
+        [found] = recheck(desk, NAME)
+
+    approval = desk.status(release)
+    assert found.is_broken
+    assert approval.state == "approved"
+    assert "**no longer holds**: fraud: benign_fpr 0.05 is broken" in standing_text(release, approval)
+    assert [e.kind for e in desk.ledger.entries()].count("promise_broken") == 1
+
+
+def test_a_broken_promise_ends_the_release_where_the_policy_says_so(settings: Settings) -> None:
+    release = served(settings, "expire")
+    live(settings, release, num_flagged=120)
+    desk = Approvals(settings)
+
+    recheck(desk, NAME)
+
+    assert desk.servable(NAME) is None
+    assert desk.status(release).state == "expired"
+    assert desk.status(release).reason.startswith("a promise no longer holds: fraud: benign_fpr 0.05 is broken")

@@ -1,0 +1,90 @@
+import os
+import resource
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from starlette.testclient import TestClient
+
+from serving.bundle import Bundle
+from serving.decision_log import read_segment
+from serving.parts import Parts
+from serving.segments import sealed_segments
+from tests.serving.service.conftest import Team
+from tests.serving.service.test_service import SPAM, decide
+
+SIZE = 256 << 10
+
+
+@pytest.fixture
+def small_disk(team: Team) -> Iterator[Path]:
+    """The log's folder on a file system of its own that holds a quarter of a megabyte."""
+    folder = team.home / "decisions"
+    folder.mkdir()
+    if os.geteuid() != 0:
+        pytest.skip("only root can mount a small file system")
+    command = ["mount", "-t", "tmpfs", "-o", f"size={SIZE}", "tmpfs", str(folder)]
+    if subprocess.run(command, check=False, capture_output=True).returncode != 0:
+        pytest.skip("this machine lets nobody mount a file system")
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def test_a_full_disk_is_answered_with_503_and_room_is_enough_to_go_on(
+    small_disk: Path, team: Team, key: str, first: Bundle
+) -> None:
+    parts = Parts(team.home)
+    with TestClient(parts.door, headers={"authorization": f"Bearer {key}"}) as client:
+        parts.tick()
+        acknowledged = [decide(client).json()["decisions"][0]["decision_id"] for _ in range(3)]
+        ballast = small_disk / "ballast"
+        _fill(ballast)
+
+        refused = decide(client, SPAM * 100)
+        still_there = client.get(f"/v1/decisions/{acknowledged[0]}")
+        ballast.unlink()
+        answered = decide(client)
+
+    assert (refused.status_code, refused.json()["error"]["type"]) == (503, "log_full")
+    assert refused.headers["retry-after"] == "1"
+    assert still_there.status_code == 200
+    assert answered.status_code == 200
+    acknowledged.append(answered.json()["decisions"][0]["decision_id"])
+    parts.close()
+    kept = [r for segment in sealed_segments(small_disk) for r in read_segment(segment)]
+    assert [id_ for id_ in acknowledged if any(id_.encode() in r for r in kept)] == acknowledged
+    assert len(kept) == len(acknowledged)
+
+
+def test_a_file_that_may_not_grow_is_answered_with_503_and_goes_on_when_it_may(
+    team: Team, key: str, first: Bundle
+) -> None:
+    """The same without root: the limit on the size of a file gives EFBIG where a full disk gives ENOSPC."""
+    parts = Parts(team.home)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with TestClient(parts.door, headers={"authorization": f"Bearer {key}"}) as client:
+        parts.tick()
+        decide(client)
+        [segment] = (team.home / "decisions").glob("*.open")
+        resource.setrlimit(resource.RLIMIT_FSIZE, (segment.stat().st_size + 100, before[1]))
+        try:
+            refused = decide(client, SPAM * 100)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        answered = decide(client)
+
+    assert (refused.status_code, refused.json()["error"]["type"]) == (503, "log_full")
+    assert answered.status_code == 200
+    parts.close()
+    [sealed] = sealed_segments(team.home / "decisions")
+    assert len(list(read_segment(sealed))) == 2
+
+
+def _fill(path: Path) -> None:
+    with path.open("wb", buffering=0) as file:
+        try:
+            while True:
+                file.write(b"\0" * 4096)
+        except OSError:
+            return

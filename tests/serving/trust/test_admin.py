@@ -1,0 +1,272 @@
+"""People approve in a browser with a passkey; the same ledger and the same checks as for a key file."""
+
+import shutil
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import uvicorn
+import yaml
+from starlette.testclient import TestClient
+
+from serving.approval import require_servable, sign, status
+from serving.bundle import Bundle
+from serving.parts import Parts
+from serving.passkey_login import credential_of
+from serving.passkeys import from_base64url
+from serving.people import People, Person, propose
+from serving.statement import signed_bytes
+from tests.serving.trust.authenticator import Authenticator
+from tests.serving.trust.browser import Browser
+from tests.serving.trust.conftest import Office
+
+SITE = "https://mews.example.com"
+CARD = """# payment_fraud: passed the gate
+
+## Promises
+
+| label | promise | answer |
+|---|---|---|
+| fraud | benign_fpr ≤ 0.01 | proved |
+
+<script>document.title = "owned"</script>
+"""
+
+
+def join(office: Office, public_key: str) -> None:
+    """Two people let mia in, with this key."""
+    mia = Person(name="mia", roles=["policy"], public_key=public_key)
+    office.people = People(people=[*office.people.people, mia])
+    for name in ("ada", "bob"):
+        propose(office.ledger, office.people, signer=office.signers[name])
+    write_people(office)
+
+
+def write_people(office: Office) -> None:
+    (office.root / "people.yaml").write_text(yaml.safe_dump(office.people.model_dump()))
+
+
+@pytest.fixture
+def release(office: Office) -> Bundle:
+    (office.run_dir / "card.md").write_text(CARD)
+    write_people(office)
+    return office.seal()
+
+
+@pytest.fixture
+def parts(office: Office, release: Bundle) -> Iterator[Parts]:
+    made = Parts(office.root)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def mia(office: Office, release: Bundle) -> Authenticator:
+    authenticator = Authenticator()
+    join(office, authenticator.text)
+    return authenticator
+
+
+@pytest.fixture
+def client(parts: Parts) -> Iterator[TestClient]:
+    with TestClient(parts.door, base_url=SITE, follow_redirects=False) as made:
+        yield made
+
+
+def answer(parts: Parts, authenticator: Authenticator, **how: Any) -> dict[str, Any]:
+    """What a browser sends to log in."""
+    logins = parts_logins(parts)
+    challenge = logins.challenge()
+    data = logins._waiting[challenge][0]
+    person = Person(name="x", roles=["policy"], public_key=authenticator.text)
+    return {"credential": {"id": credential_of(person)}, "response": authenticator.answer(data, **how)}
+
+
+def parts_logins(parts: Parts) -> Any:
+    return parts.admin.state.home.logins
+
+
+def logged_in(client: TestClient, parts: Parts, authenticator: Authenticator) -> TestClient:
+    found = client.post("/admin/login", json=answer(parts, authenticator))
+    assert found.status_code == 200, found.text
+    return client
+
+
+def test_a_passkey_logs_in_reads_the_card_and_approves(
+    office: Office, release: Bundle, parts: Parts, client: TestClient, mia: Authenticator
+) -> None:
+    sign(office.ledger, office.people, release, signer=office.signers["ada"])
+    logged_in(client, parts, mia)
+    page = client.get(f"/admin/bundles/{release.digest}").text
+    drafted = client.post(f"/admin/bundles/{release.digest}/draft", json={}).json()
+    assertion = mia.answer(signed_bytes(from_base64url(drafted["payload"])))
+
+    done = client.post(
+        f"/admin/bundles/{release.digest}/submit", json={"payload": drafted["payload"], "response": assertion}
+    )
+
+    assert "benign_fpr ≤ 0.01" in page
+    assert "<script>document.title" not in page
+    assert release.digest in page
+    assert done.json()["state"] == "approved"
+    assert require_servable(office.reopen(), office.people, release.path) == release
+
+
+@pytest.mark.bypass
+@pytest.mark.parametrize("path", ["/admin/", "/admin/bundles/{digest}"])
+def test_without_a_session_every_page_leads_to_the_login(client: TestClient, release: Bundle, path: str) -> None:
+    found = client.get(path.format(digest=release.digest))
+
+    assert (found.status_code, found.headers["location"]) == (307, "/admin/login")
+
+
+@pytest.mark.bypass
+@pytest.mark.parametrize("act", ["draft", "submit"])
+@pytest.mark.parametrize("cookie", [None, "e30.00", "W10.", "x"])
+def test_without_a_session_nothing_is_stated(client: TestClient, release: Bundle, act: str, cookie: str | None) -> None:
+    headers = {} if cookie is None else {"cookie": f"mews_session={cookie}"}
+
+    found = client.post(f"/admin/bundles/{release.digest}/{act}", json={}, headers=headers)
+
+    assert found.status_code == 401
+
+
+@pytest.mark.bypass
+@pytest.mark.parametrize("how", [{"origin": "https://evil.com"}, {"flags": 1}, {"site": "evil.com"}])
+def test_a_login_from_elsewhere_is_refused(
+    client: TestClient, parts: Parts, mia: Authenticator, how: dict[str, Any]
+) -> None:
+    assert client.post("/admin/login", json=answer(parts, mia, **how)).status_code == 401
+
+
+@pytest.mark.bypass
+def test_a_login_cannot_be_replayed(client: TestClient, parts: Parts, mia: Authenticator) -> None:
+    asked = answer(parts, mia)
+
+    assert client.post("/admin/login", json=asked).status_code == 200
+    assert client.post("/admin/login", json=asked).status_code == 401
+
+
+@pytest.mark.bypass
+def test_an_unknown_passkey_does_not_log_in(client: TestClient, parts: Parts, mia: Authenticator) -> None:
+    assert client.post("/admin/login", json=answer(parts, Authenticator())).status_code == 401
+
+
+@pytest.mark.bypass
+def test_a_login_is_no_approval(
+    office: Office, release: Bundle, parts: Parts, client: TestClient, mia: Authenticator
+) -> None:
+    logged_in(client, parts, mia)
+    drafted = client.post(f"/admin/bundles/{release.digest}/draft", json={}).json()
+    another_login = answer(parts, mia)["response"]
+
+    found = client.post(
+        f"/admin/bundles/{release.digest}/submit", json={"payload": drafted["payload"], "response": another_login}
+    )
+
+    assert found.status_code == 403
+    assert office.reopen().entries()[-1].kind == "refused"
+    assert status(office.ledger, office.people, release).signed_by == ()
+
+
+@pytest.mark.bypass
+def test_a_session_ends_when_its_person_is_taken_out(
+    office: Office, release: Bundle, parts: Parts, client: TestClient, mia: Authenticator
+) -> None:
+    logged_in(client, parts, mia)
+    office.people = People(people=[p for p in office.people.people if p.name != "mia"])
+    write_people(office)
+
+    found = client.post(f"/admin/bundles/{release.digest}/draft", json={})
+
+    assert found.status_code == 403
+
+
+@pytest.mark.bypass
+def test_nobody_is_shown_an_altered_card(release: Bundle, parts: Parts, client: TestClient, mia: Authenticator) -> None:
+    logged_in(client, parts, mia)
+    (release.path / "card.md").chmod(0o644)
+    (release.path / "card.md").write_text("# payment_fraud: perfect\n")
+
+    found = client.get(f"/admin/bundles/{release.digest}")
+
+    assert found.status_code == 409
+    assert "card.md changed" in found.text
+
+
+def test_a_rejection_needs_a_reason(release: Bundle, parts: Parts, client: TestClient, mia: Authenticator) -> None:
+    logged_in(client, parts, mia)
+
+    found = client.post(f"/admin/bundles/{release.digest}/draft", json={"kind": "rejected", "reason": " "})
+
+    assert found.status_code == 400
+    assert "with a reason" in found.json()["error"]
+
+
+@pytest.fixture
+def url(parts: Parts) -> Iterator[str]:
+    """The service on a port, as a browser reaches it."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    server = uvicorn.Server(uvicorn.Config(parts.door, port=port, log_level="error", lifespan="off", ws="none"))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    while not server.started:
+        time.sleep(0.05)
+    yield f"http://localhost:{port}"
+    server.should_exit = True
+    thread.join()
+
+
+@pytest.fixture
+def browser(tmp_path: Path) -> Iterator[Browser]:
+    if shutil.which("chromium") is None:
+        pytest.skip("chromium is not installed")
+    made = Browser(tmp_path / "chromium")
+    yield made
+    made.close()
+
+
+def test_in_a_browser_a_passkey_is_made_let_in_and_approves(
+    office: Office, release: Bundle, url: str, browser: Browser, tmp_path: Path
+) -> None:
+    sign(office.ledger, office.people, release, signer=office.signers["ada"])
+    browser.open(f"{url}/admin/")
+    browser.click("enrol")
+    [line] = yaml.safe_load(browser.said())
+    join(office, line["public_key"])
+
+    browser.click("login")
+    browser.until("location.pathname === '/admin/' && document.body?.innerText.includes('You are mia')")
+    browser.open(f"{url}/admin/bundles/{release.digest}")
+    card = browser.text()
+    browser.screenshot(tmp_path / "approval.png")
+    browser.click("approve")
+    said = browser.said()
+
+    assert "benign_fpr ≤ 0.01" in card
+    assert "I, mia, read this and approve release/payment_fraud" in card
+    assert said.startswith("approved: signed by ada (ml), mia (policy)")
+    assert require_servable(office.reopen(), office.people, release.path) == release
+    assert browser.ask("document.title") == "Mews: release/payment_fraud"
+
+
+def test_in_a_browser_a_rejection_stands_for_good(office: Office, release: Bundle, url: str, browser: Browser) -> None:
+    browser.open(f"{url}/admin/login")
+    browser.click("enrol")
+    [line] = yaml.safe_load(browser.said())
+    join(office, line["public_key"])
+    browser.click("login")
+    browser.until("document.body?.innerText.includes('You are mia')")
+    browser.open(f"{url}/admin/bundles/{release.digest}")
+
+    browser.ask("document.getElementById('reason').value = 'blocks pharmacies'")
+    browser.click("reject")
+
+    assert browser.said() == "rejected: rejected by mia: blocks pharmacies"
+    assert status(office.reopen(), office.people, release).state == "rejected"

@@ -1,0 +1,137 @@
+"""What an evaluation card says, before it is laid out: the sentences and the order of what an approver reads first."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from training.detector import DetectorSpec
+from training.evaluation import MACRO, AttackEvaluation, Difference, Evaluation, SliceEvaluation
+from training.gate import Verdict
+from training.metrics import Estimate
+from training.policy import Contract
+
+_NUM_WORST_SLICES = 10
+
+
+class Cost(Contract):
+    """What one label's threshold finds and what it costs."""
+
+    label: str
+    burden: Estimate
+    recall: Estimate | None
+
+
+class Tile(Contract):
+    """One headline number: its name, the value and what it is held against."""
+
+    name: str
+    value: str
+    note: str
+    is_bad: bool = False
+
+
+def facts_of(spec: DetectorSpec, evaluation: Evaluation, verdict: Verdict) -> dict[str, Any]:
+    """What both templates show."""
+    shown = _as_more_is_better(evaluation)
+    return {
+        "spec": spec,
+        "evaluation": evaluation,
+        "verdict": verdict,
+        "failed": [one for one in verdict.criteria if not one.passed],
+        "tiles": list(_tiles(spec, evaluation, verdict)),
+        "costs": list(_costs(spec, evaluation)),
+        "better": [_sentence(one) for one in shown if one.difference.low > 0],
+        "worse": [_sentence(one) for one in shown if one.difference.high < 0],
+        "macro_difference": next((one for one in shown if one.label == MACRO), None),
+        "worst_slices": _worst_slices(evaluation),
+        "attacks": sorted(evaluation.attacks, key=lambda one: (not one.is_seen, _kept(one))),
+        "confusions": list(_confusions(evaluation)),
+        "num_label_errors": sum(evaluation.label_errors.values()),
+    }
+
+
+def _tiles(spec: DetectorSpec, evaluation: Evaluation, verdict: Verdict) -> Iterator[Tile]:
+    macro, burden = evaluation.macro_average_precision, evaluation.benign_burden
+    failed = {one.name for one in verdict.criteria if not one.passed}
+    if macro:
+        counted, limit = f"{len(evaluation.macro_labels)} of {len(spec.labels)}", spec.gate.min_average_precision
+        note = f"mean over {counted} labels; at least {limit:g}"
+        is_bad = "macro average precision" in failed
+        yield Tile(name="average precision", value=f"{macro.value:.3f}", note=note, is_bad=is_bad)
+    if burden:
+        low, high = (round(10_000 * end) for end in (burden.low, burden.high))
+        note = f"{low:,} to {high:,}; by any label"
+        yield Tile(name="flagged of 10,000 benign", value=f"{10_000 * burden.value:,.0f}", note=note)
+    proved = [one for one in evaluation.thresholds.values() if one.threshold is not None]
+    note = "the others are scored and never flagged" if len(proved) < len(spec.labels) else "every label can act"
+    yield Tile(name="promises proved", value=f"{len(proved)} of {len(spec.labels)}", note=note)
+    yield from _attack_tiles(spec, evaluation)
+    if suites := [one for one in evaluation.benign_suites if one.flagged]:
+        worst = max(suites, key=lambda one: one.num_flagged / one.num_texts)
+        is_bad = any(name.startswith("benign suite") for name in failed)
+        share = f"{100 * worst.num_flagged / worst.num_texts:.1f} %"
+        yield Tile(name="worst benign suite flagged", value=share, note=worst.suite, is_bad=is_bad)
+
+
+def _attack_tiles(spec: DetectorSpec, evaluation: Evaluation) -> Iterator[Tile]:
+    for is_seen, name, limit in (
+        (True, "kept under known attacks", spec.gate.min_seen_kept),
+        (False, "kept under held-out attacks", spec.gate.min_unseen_kept),
+    ):
+        if found := [one for one in evaluation.attacks if one.is_seen == is_seen]:
+            worst = min(found, key=_kept)
+            note = f"of the recall, worst: {worst.technique}; at least {100 * limit:.0f} %"
+            yield Tile(name=name, value=f"{100 * max(0.0, _kept(worst)):.0f} %", note=note, is_bad=_kept(worst) < limit)
+
+
+def _kept(one: AttackEvaluation) -> float:
+    return one.recall_kept.value if one.recall_kept else -1.0
+
+
+def _costs(spec: DetectorSpec, evaluation: Evaluation) -> Iterator[Cost]:
+    """Labels that can flag, the most burdensome first."""
+    found = []
+    for label in spec.labels:
+        rates = evaluation.labels[label].at_threshold
+        if rates is not None and rates.benign_fpr is not None:
+            found.append(Cost(label=label, burden=rates.benign_fpr, recall=rates.recall))
+    yield from sorted(found, key=lambda one: -one.burden.value)
+
+
+def _as_more_is_better(evaluation: Evaluation) -> list[Difference]:
+    """Differences in which more is better: a lower false-positive rate is turned around."""
+    differences = evaluation.comparison.differences if evaluation.comparison else []
+    return [_turned(one) if one.metric == "benign_fpr" else one for one in differences]
+
+
+def _turned(one: Difference) -> Difference:
+    turned = Estimate(value=-one.difference.value, low=-one.difference.high, high=-one.difference.low)
+    return one.model_copy(update={"difference": turned})
+
+
+def _sentence(one: Difference) -> str:
+    where = f" where {one.column} is {one.value}" if one.column else ""
+    metric = one.metric.replace("_", " ").replace("1pct fpr", "1 % benign FPR").replace("fpr", "FPR")
+    found = one.difference
+    ends = f"{found.value:+.3f}, {found.low:+.3f} to {found.high:+.3f}"
+    return f"{one.label}{where}: {metric} {one.champion:.3f} to {one.candidate:.3f} ({ends})"
+
+
+def _worst_slices(evaluation: Evaluation) -> list[SliceEvaluation]:
+    """The slices that lie furthest below their label's own average precision."""
+
+    def below(one: SliceEvaluation) -> float:
+        whole = evaluation.labels[one.label].average_precision
+        assert one.average_precision is not None
+        assert whole is not None
+        return one.average_precision.value - whole.value
+
+    return sorted((one for one in evaluation.slices if one.average_precision), key=below)[:_NUM_WORST_SLICES]
+
+
+def _confusions(evaluation: Evaluation) -> Iterator[tuple[str, int, dict[str, float]]]:
+    """Of each label's violations: what they are flagged as most often, in falling order."""
+    if evaluation.confusion is None:
+        return
+    for label, shares in evaluation.confusion.shares.items():
+        most = sorted(shares.items(), key=lambda pair: -pair[1])[:4]
+        yield label, evaluation.confusion.num_rows[label], {name: share for name, share in most if share > 0}
