@@ -97,14 +97,14 @@ def stamped(rows: pa.Table) -> pa.Table:
 
 
 def touched_days(lake: Lake, first: date, last: date, view: View) -> list[date]:
-    """The later days with feature rows that see a fact of some days which came late; they are to be computed again."""
+    """The later days with feature rows whose windows reach into some days: what came late to these changes those."""
     later = [day for day in lake.days("features", view.name) if day > last]
     if not later:
         return []
     with lake.connect() as connection:
         bound_tables(connection, lake, view, first=first, last=last)
         query = f"""SELECT max(us) FROM ({text.facts(view)})
-                    WHERE known_us > us AND us >= {start_us(first)} AND us < {start_us(last) + DAY_US}"""  # noqa: S608
+                    WHERE us >= {start_us(first)} AND us < {start_us(last) + DAY_US}"""  # noqa: S608
         [(last_us,)] = connection.execute(query).fetchall()
     if last_us is None:
         return []

@@ -169,7 +169,7 @@ def _from_later(view: View, name: str, wrong: Sequence[tuple[str, Any, Any]], nu
     kind: Kind = "early label" if "verdicts" in view.facts else "future"
     facts = "verdicts that nobody knew yet" if kind == "early label" else "what happened or arrived later"
     event_id, is_now, was = wrong[0]
-    why = f"{len(wrong)} of {num_rows} rows hold {facts}, such as event {event_id}: {is_now} instead of {was}"
+    why = f"{len(wrong)} of {num_rows} rows hold {facts}, such as event {event_id}: {_shown(is_now)}, not {_shown(was)}"
     return Leak(kind, name, why)
 
 
@@ -195,11 +195,16 @@ def skewed(logged: pa.Table, offline: pa.Table) -> list[Leak]:
         wrong = [(a["event_id"], a[name], b[name]) for a, b in pairs if not is_same(a[name], b[name])]
         if len(wrong) > MAX_SKEW * len(pairs):
             event_id, online, was = wrong[0]
-            example = f"event {event_id}: {online} online, {was} offline"
+            example = f"event {event_id}: {_shown(online)} online, {_shown(was)} offline"
             leaks.append(
                 Leak("skew", name, f"differs in {len(wrong):,} of {len(pairs):,} decisions, such as {example}")
             )
     return leaks
+
+
+def _shown(value: Any) -> str:
+    """A number, or that there is none; never a text, which may be somebody's."""
+    return "a text" if isinstance(value, str) else "nothing" if value is None else f"{value:g}"
 
 
 def is_same(one: Any, other: Any) -> bool:

@@ -3,12 +3,10 @@
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 from feature_repo.online import OnlineFeatures
-from feature_repo.tables import ENTITIES
 from serving import challenges, deployment
 from serving.approval import require_servable
 from serving.bundle import Verified, open_verified
@@ -18,7 +16,7 @@ from serving.deployment import Shelves
 from serving.follow import VERIFY_EVERY_S, Deployment
 from serving.hotfix import applied
 from serving.ledger import Ledger
-from serving.live import FeaturesUnavailable, Live
+from serving.live import Live
 from serving.people import load_people
 from serving.record import PolicyRef
 from serving.release import read_policy
@@ -94,11 +92,4 @@ class LedgerSource:
         if asked.hotfix:
             path = self._shelves.hotfix(asked.detector, asked.hotfix)
             live = applied(live, open_verified(path, asked.hotfix, private=self._private))
-        return replace(live, reader=self._warm(live.spec.feature_service)) if live.inputs else live
-
-    def _warm(self, service: str) -> OnlineFeatures:
-        """A reader whose first answer, which opens connections, nobody has to wait for."""
-        reader = self._reader(service)
-        with suppress(FeaturesUnavailable):
-            reader.read([dict.fromkeys(ENTITIES, "-")], time.time_ns() // 1000)
-        return reader
+        return replace(live, reader=self._reader(live.spec.feature_service)) if live.inputs else live

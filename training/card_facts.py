@@ -64,7 +64,7 @@ def _tiles(spec: DetectorSpec, evaluation: Evaluation, verdict: Verdict) -> Iter
     proved = [one for one in evaluation.thresholds.values() if one.threshold is not None]
     note = "the others are scored and never flagged" if len(proved) < len(spec.labels) else "every label can act"
     yield Tile(name="promises proved", value=f"{len(proved)} of {len(spec.labels)}", note=note)
-    yield from _attack_tiles(spec, evaluation)
+    yield from _attack_tiles(spec, evaluation, failed)
     if suites := [one for one in evaluation.benign_suites if one.flagged]:
         worst = max(suites, key=lambda one: one.num_flagged / one.num_texts)
         is_bad = any(name.startswith("benign suite") for name in failed)
@@ -72,15 +72,28 @@ def _tiles(spec: DetectorSpec, evaluation: Evaluation, verdict: Verdict) -> Iter
         yield Tile(name="worst benign suite flagged", value=share, note=worst.suite, is_bad=is_bad)
 
 
-def _attack_tiles(spec: DetectorSpec, evaluation: Evaluation) -> Iterator[Tile]:
+def _attack_tiles(spec: DetectorSpec, evaluation: Evaluation, failed: set[str]) -> Iterator[Tile]:
+    """What attacks leave of the recall, never without what they do to benign twins."""
     for is_seen, name, limit in (
         (True, "kept under known attacks", spec.gate.min_seen_kept),
         (False, "kept under held-out attacks", spec.gate.min_unseen_kept),
     ):
         if found := [one for one in evaluation.attacks if one.is_seen == is_seen]:
             worst = min(found, key=_kept)
-            note = f"of the recall, worst: {worst.technique}; at least {100 * limit:.0f} %"
+            twins = f"; {10_000 * worst.twin_fpr.value:,.0f} of 10,000 twins flagged" if worst.twin_fpr else ""
+            note = f"of the recall, worst: {worst.technique}; at least {100 * limit:.0f} %{twins}"
             yield Tile(name=name, value=f"{100 * max(0.0, _kept(worst)):.0f} %", note=note, is_bad=_kept(worst) < limit)
+    if twins_found := [one for one in evaluation.attacks if one.twin_fpr and one.twin_excess]:
+        worst = max(twins_found, key=lambda one: one.twin_excess.low if one.twin_excess else 0.0)
+        assert worst.twin_fpr is not None
+        clean = 10_000 * worst.twin_fpr_clean.value if worst.twin_fpr_clean else 0.0
+        note = f"of 10,000, worst: {worst.technique}; {clean:,.0f} of them clean"
+        yield Tile(
+            name="benign twins flagged under attack",
+            value=f"{10_000 * worst.twin_fpr.value:,.0f}",
+            note=note,
+            is_bad=any(name.startswith("benign twins") for name in failed),
+        )
 
 
 def _kept(one: AttackEvaluation) -> float:

@@ -150,6 +150,18 @@ def pretrained_of(config: FitConfig, cache: Path) -> "Pretrained | None":
     return Pretrained(config.pretrained, cache)
 
 
+def with_benign(table: pa.Table, spec: DetectorSpec) -> pa.Table:
+    """The table and, as benign for every label, the texts of the suites that the fit names."""
+    if not spec.fit.benign_suites:
+        return table
+    from training.benign import read_suite
+
+    texts = [text for name in spec.fit.benign_suites for text in read_suite(name, None)]
+    verdicts = pa.array(np.zeros(len(texts), np.int8))
+    rows = pa.table({str(spec.text): texts, **dict.fromkeys(spec.labels, verdicts)})
+    return pa.concat_tables([table, rows], promote_options="permissive")
+
+
 class DetectorData(L.LightningDataModule):
     """The training set of a run: encoder fitted on the training split, batches for training and validation."""
 
@@ -160,7 +172,7 @@ class DetectorData(L.LightningDataModule):
         train = self.split("train")
         self.pretrained = pretrained_of(spec.fit, cache)
         self.encoder = Encoder.fit(train, spec, tokenizer=self.pretrained.tokenizer if self.pretrained else None)
-        examples = self.examples(augment(train, spec))
+        examples = self.examples(with_benign(augment(train, spec), spec))
         self.rows, weights = thin_negatives(examples, share=spec.fit.negative_share, seed=spec.fit.seed)
         self.train = Examples(examples.inputs, examples.labels, weights)
         self.validation = self.examples(self.split("validation"))

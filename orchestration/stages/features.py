@@ -40,7 +40,7 @@ def feature_view(view: View, partitions: dg.PartitionsDefinition) -> dg.AssetsDe
         retry_policy=days.TRY_AGAIN,
         metadata={"dagster/column_schema": dg.TableSchema(columns)},
         description=f"{view.meaning.capitalize()}: one row per `{view.entity}` and moment, as known just before it. "
-        "When facts of a day came late, the later days that see them are computed again too.",
+        "A day that is computed again, because something came late, has the later days that reach into it follow.",
     )
     def asset(context: dg.AssetExecutionContext, settings: dg.ResourceParam[Settings]) -> dg.MaterializeResult:
         from feature_repo.compute import touched_days
@@ -50,7 +50,7 @@ def feature_view(view: View, partitions: dg.PartitionsDefinition) -> dg.AssetsDe
         _compute(settings, view, [*chosen, *touched])
         days.describe(context, chosen, lambda day: days.num_rows(lake.folder("features", view.name, day)))
         for day in touched:
-            facts = {**days.num_rows(lake.folder("features", view.name, day)), "late_facts_of": str(chosen[-1])}
+            facts = {**days.num_rows(lake.folder("features", view.name, day)), "follows": str(chosen[-1])}
             context.log_event(dg.AssetMaterialization(context.asset_key, partition=str(day), metadata=facts))
         return dg.MaterializeResult(metadata=_described(settings, view, chosen[-1]))
 

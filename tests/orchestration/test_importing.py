@@ -263,6 +263,7 @@ def test_a_shipped_mapping_is_named_for_its_file(path: Path) -> None:
     [
         ("content_mix", 153_757, {"hate": 13_044, "harassment": 130, "toxic": 25_473, "any_violation": 31_182}),
         ("card_fraud_sim", 1_485_480, {"fraud": 12_299}),
+        ("ethereum_accounts", 4_676, {"illicit": 2_179}),
     ],
 )
 def test_the_real_sets_import_whole(lake: Lake, name: str, num_rows: int, positive: dict[str, int]) -> None:

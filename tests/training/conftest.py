@@ -18,7 +18,14 @@ SPLITS = ["train", "validation", "calibration", "test"]
 
 
 def behaviour_spec(**fit: object) -> DetectorSpec:
-    config = {"network": "behaviour", "max_epochs": 6, "global_batch_size": 128, "hidden_size": 32, **fit}
+    config = {
+        "network": "behaviour",
+        "num_starts": 2,
+        "max_epochs": 6,
+        "global_batch_size": 128,
+        "hidden_size": 32,
+        **fit,
+    }
     return DetectorSpec(
         name="payment_fraud",
         description="generated payments",

@@ -1,5 +1,6 @@
 """One function from record to model input, for training and for serving."""
 
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.training.conftest import behaviour_spec, payments, text_spec, texts
-from training.encoder import Encoder
+from training.detector import Ratio
+from training.encoder import Encoder, QuantileNormal
 from training.reader import NGRAMS
 
 ROWS = payments(400)
@@ -42,6 +44,26 @@ def test_numbers_become_standard_normal() -> None:
 
     assert abs(amounts.mean()) < 0.05
     assert abs(amounts.std() - 1) < 0.05
+
+
+def test_a_tail_is_told_apart_as_finely_as_the_middle() -> None:
+    normal = NormalDist()
+    amounts = np.exp([normal.inv_cdf(rank) for rank in (np.arange(100_000) + 0.5) / 100_000])
+
+    scale = QuantileNormal.fit(amounts)
+
+    scores = scale.apply(np.exp(np.array([-3.7, -1.0, 0.0, 1.0, 3.2, 3.7])))
+    assert np.abs(scores - [-3.7, -1.0, 0.0, 1.0, 3.2, 3.7]).max() < 0.02
+
+
+def test_a_ratio_can_take_the_root_of_a_mean_square() -> None:
+    root = Ratio(name="rms", numerator="square", denominator="mean", is_square=True)
+    spec = behaviour_spec().model_copy(update={"numbers": ["square", "mean"], "ratios": [root], "categories": []})
+    rows = [{"square": float(size**2), "mean": 1.0} for size in range(1, 200)]
+
+    quantiles = Encoder.fit(rows, spec).numbers["rms"].values
+
+    assert (quantiles[0], quantiles[-1]) == (0.5, 199 / 2)
 
 
 def test_a_missing_number_is_zero_and_flagged() -> None:

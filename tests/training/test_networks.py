@@ -81,6 +81,25 @@ def test_a_label_that_nobody_knows_may_count_a_little_as_benign() -> None:
     assert torch.isclose(weak - masked, 0.2 * benign / 2)
 
 
+def test_texts_of_a_benign_suite_are_shown_as_benign(tmp_path: Path) -> None:
+    plain = data_of(tmp_path / "plain", text_spec(), texts(100))
+    data = data_of(tmp_path / "more", text_spec(benign_suites=["homonyms"]), texts(100))
+
+    added = data.train.labels[len(plain.train.labels) :]
+
+    assert len(added) > 100
+    assert (added == 0).all()
+    assert len(data.validation.labels) == len(plain.validation.labels)
+
+
+def test_a_suite_cannot_be_learned_and_judge(tmp_path: Path) -> None:
+    spec = text_spec(benign_suites=["homonyms"]).model_dump()
+    spec["gate"]["benign_suites"] = {"homonyms": 0.1}
+
+    with pytest.raises(ValueError, match=r"share \['homonyms'\]"):
+        DetectorSpec.model_validate(spec)
+
+
 def test_an_unknown_label_moves_nothing() -> None:
     logits = torch.zeros(2, 2, requires_grad=True)
 

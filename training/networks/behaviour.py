@@ -1,10 +1,10 @@
-"""A detector of behaviour: an MLP over embedded numbers and categories."""
+"""A detector of behaviour: MLPs over numbers and categories, from different starts; their mean is the answer."""
 
 from torch import Tensor, nn
 
 from training.detector import DetectorSpec
 from training.encoder import Encoder
-from training.networks.tabular import Head
+from training.networks.tabular import Heads
 
 
 class BehaviourNetwork(nn.Module):
@@ -12,8 +12,8 @@ class BehaviourNetwork(nn.Module):
 
     def __init__(self, spec: DetectorSpec, encoder: Encoder) -> None:
         super().__init__()
-        self.head = Head(spec.fit, encoder, text_size=0, num_labels=len(spec.labels))
+        self.head = Heads(spec, encoder, sizes=[0] * spec.fit.num_starts)
 
     def forward(self, batch: dict[str, Tensor]) -> Tensor:
-        """Logits [1, B, L]: of one member."""
-        return self.head(batch["dense_BD"])[None]
+        """Logits [M, B, L] of M members."""
+        return self.head.members(batch["dense_BD"])

@@ -12,6 +12,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from training.detector import DetectorSpec
 from training.encoder import Encoder
 from training.fit_config import FitConfig
 
@@ -77,3 +78,24 @@ class Head(nn.Module):
         """Logits [B, L]."""
         text, dense = input_BD.tensor_split([self.text_size], dim=1)
         return self.mlp(torch.cat([self.norm(text), self.columns(dense)], dim=1))
+
+
+class Heads(nn.Module):
+    """One head per member over its own part of the pooled text and all dense columns: what ONNX holds."""
+
+    def __init__(self, spec: DetectorSpec, encoder: Encoder, *, sizes: list[int]) -> None:
+        super().__init__()
+        self.parts = [*sizes, encoder.width]
+        self.width = sum(self.parts)
+        heads = [Head(spec.fit, encoder, text_size=size, num_labels=len(spec.labels)) for size in sizes]
+        self.heads = nn.ModuleList(heads)
+
+    def members(self, input_PD: Tensor) -> Tensor:
+        """Logits [M, P, L]."""
+        *texts, dense = torch.split(input_PD, self.parts, dim=1)
+        pairs = zip(self.heads, texts, strict=True)
+        return torch.stack([head(torch.cat([text, dense], dim=1)) for head, text in pairs])
+
+    def forward(self, input_PD: Tensor) -> Tensor:
+        """Logits [P, L]."""
+        return self.members(input_PD).mean(0)

@@ -16,7 +16,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from training.detector import DetectorSpec
 from training.encoder import Encoder
-from training.networks.tabular import Head
+from training.networks.tabular import Heads
 from training.reader import NGRAMS, PIECES, windows
 
 if TYPE_CHECKING:
@@ -98,27 +98,6 @@ class TunedEncoder(nn.Module):
 
 
 Reading = MeanOfNgrams | MeanOfPieces | FrozenEncoder | TunedEncoder
-
-
-class Heads(nn.Module):
-    """One head per member over its own part of the pooled text and all dense columns: what ONNX holds."""
-
-    def __init__(self, spec: DetectorSpec, encoder: Encoder, *, sizes: list[int]) -> None:
-        super().__init__()
-        self.parts = [*sizes, encoder.width]
-        self.width = sum(self.parts)
-        heads = [Head(spec.fit, encoder, text_size=size, num_labels=len(spec.labels)) for size in sizes]
-        self.heads = nn.ModuleList(heads)
-
-    def members(self, input_PD: Tensor) -> Tensor:
-        """Logits [M, P, L]."""
-        *texts, dense = torch.split(input_PD, self.parts, dim=1)
-        pairs = zip(self.heads, texts, strict=True)
-        return torch.stack([head(torch.cat([text, dense], dim=1)) for head, text in pairs])
-
-    def forward(self, input_PD: Tensor) -> Tensor:
-        """Logits [P, L]."""
-        return self.members(input_PD).mean(0)
 
 
 class TextNetwork(nn.Module):
