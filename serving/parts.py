@@ -1,6 +1,5 @@
 """What the service is made of, over one home; without BentoML, so that a test builds it as the service does."""
 
-import importlib.util
 import logging
 import threading
 from collections.abc import Mapping
@@ -45,9 +44,7 @@ class Parts:
         self.metrics, self.keys = Metrics(), KeyRing(keys or home / "api_keys.json")
         known, vault = Known(home, stores or {}), Vault(home / "keys")
         self.log = DecisionLog(home / "decisions")
-        # a slim service has no feature store: it answers for detectors that read none, and feeds none
-        can_push = importlib.util.find_spec("feast") is not None
-        self.pushes: Backlog[tuple[str, Event]] | None = Backlog("features", known.push) if can_push else None
+        self.pushes: Backlog[tuple[str, Event]] = Backlog("features", known.push)
         self.budget = Budget(home / "budget")
         self.shadows = Shadows(home, stores or {}, self.metrics)
         self.moderator = Moderator(
@@ -73,8 +70,7 @@ class Parts:
         """Follow what was deployed, what keys there are, and the age of the log."""
         self.follower.poll()
         self.trials.poll()
-        if self.pushes:
-            self.metrics.dropped.labels("features").set(self.pushes.num_dropped + self.pushes.num_failed)
+        self.metrics.dropped.labels("features").set(self.pushes.num_dropped + self.pushes.num_failed)
         try:
             self.keys.refresh()
             self.log.tick()
@@ -92,7 +88,6 @@ class Parts:
             return
         self._is_closing.set()
         self.shadows.close()
-        if self.pushes:
-            self.pushes.close()
+        self.pushes.close()
         self.log.close()
         self.budget.close()

@@ -76,6 +76,7 @@ class Mews:
         adopt(Path(__file__).parents[1] / SEALED, home)
         self.parts = Parts(home, keys=Path(keys) if keys else None, stores=stores, bentoml=_door.bentoml)
         _door.guarded = self.parts.door
+        self.parts.tick()  # a worker accepts nothing before it has what is deployed
         threading.Thread(target=self.parts.run, name="follower", daemon=True).start()
 
     @bentoml.on_shutdown

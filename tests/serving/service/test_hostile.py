@@ -120,7 +120,7 @@ def test_what_is_under_way_is_finished_when_the_service_is_told_to_end(
     assert [answer.status_code for answer in answers] == [200] * 4
 
 
-def test_the_openapi_document_is_kept_by_every_answer(server: Served, key: str) -> None:
+def test_the_openapi_document_is_kept_by_every_answer(server: Served, key: str, tmp_path: Path) -> None:
     command = [
         str(Path(sys.executable).parent / "schemathesis"),
         "run",
@@ -134,7 +134,8 @@ def test_the_openapi_document_is_kept_by_every_answer(server: Served, key: str) 
         "--request-timeout=20",
     ]
 
-    hooks = {"SCHEMATHESIS_HOOKS": "tests.serving.service.schemathesis_hooks", "PYTHONPATH": "."}
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, **hooks})
+    hooks = {"SCHEMATHESIS_HOOKS": "tests.serving.service.schemathesis_hooks", "PYTHONPATH": str(Path.cwd())}
+    environment = {**os.environ, **hooks}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, cwd=tmp_path)
 
     assert done.returncode == 0, done.stdout[-6000:]
