@@ -6,12 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-<<<<<<< HEAD
-from feature_repo.online import FeaturesUnavailable, OnlineFeatures
-from feature_repo.tables import ENTITIES
-=======
 from feature_repo.online import OnlineFeatures
->>>>>>> heads/serving
 from serving import challenges, deployment
 from serving.approval import require_servable
 from serving.bundle import Verified, open_verified
@@ -97,15 +92,4 @@ class LedgerSource:
         if asked.hotfix:
             path = self._shelves.hotfix(asked.detector, asked.hotfix)
             live = applied(live, open_verified(path, asked.hotfix, private=self._private))
-<<<<<<< HEAD
-        return replace(live, reader=self._warm(live.spec.feature_service)) if live.inputs else live
-
-    def _warm(self, service: str) -> OnlineFeatures:
-        """A reader whose first answer, which opens connections, nobody has to wait for."""
-        reader = self._reader(service)
-        with suppress(FeaturesUnavailable):
-            reader.read([dict.fromkeys(ENTITIES, "-")], [time.time_ns() // 1000])
-        return reader
-=======
         return replace(live, reader=self._reader(live.spec.feature_service)) if live.inputs else live
->>>>>>> heads/serving
