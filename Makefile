@@ -34,7 +34,7 @@ up: setup ## Dagster, MLflow and the service under one supervisor
 	@$(PY) -m orchestration.cli up
 
 test: setup ## all tests
-	@$(PY) -m pytest
+	@$(PY) -m pytest -n 2 --dist loadfile
 
 check: setup ## format, lint, types, layers, definitions
 	@$(VENV)/bin/ruff format --check . && $(VENV)/bin/ruff check .

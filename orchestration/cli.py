@@ -41,17 +41,19 @@ DETECTOR = Annotated[str, typer.Argument(help="Name of a detector: a folder unde
 
 @app.command()
 def demo(
+    *,
     seed: Annotated[int, typer.Option(help="Seed of the world.")] = 7,
     profile: PROFILE = "embedded",
     num_accounts: Annotated[int, typer.Option("--accounts", help="Honest accounts of the world.")] = 4_000,
     retrained: Annotated[str, typer.Option(help="The detector for which one day's labels are enough.")] = "content",
+    only: Annotated[list[str], typer.Option(help="A detector that takes part; may be repeated. Default: all.")] = [],  # noqa: B006  # typer copies it
 ) -> None:
     """From raw events to approved, answering detectors, in one go, in a simulated service whose truth is known."""
     from orchestration.demo import run_demo
     from orchestration.story import HomeInUse, StageFailed
 
     try:
-        run_demo(seed=seed, profile=profile, num_accounts=num_accounts, retrained=retrained)
+        run_demo(seed=seed, profile=profile, num_accounts=num_accounts, retrained=retrained, only=only)
     except (HomeInUse, StageFailed) as error:
         typer.secho(str(error), fg="red", err=True)
         raise typer.Exit(1) from None

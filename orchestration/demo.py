@@ -42,6 +42,7 @@ class Demo:
     story: Story
     ports: Ports
     retrained: str
+    only: tuple[str, ...] = ()
 
     @property
     def desk(self) -> Approvals:
@@ -50,8 +51,9 @@ class Demo:
 
     @property
     def detectors(self) -> dict[str, Detector]:
-        """The detectors that take part."""
-        return read_detectors(self.settings.defs)
+        """The detectors that take part: all, or only those that are named."""
+        found = read_detectors(self.settings.defs)
+        return {name: detector for name, detector in found.items() if not self.only or name in self.only}
 
     @property
     def live_date(self) -> date:
@@ -60,7 +62,12 @@ class Demo:
 
 
 def run_demo(
-    *, seed: int, profile: Profile = "embedded", num_accounts: int = 4_000, retrained: str = "content"
+    *,
+    seed: int,
+    profile: Profile = "embedded",
+    num_accounts: int = 4_000,
+    retrained: str = "content",
+    only: Sequence[str] = (),
 ) -> None:
     """Run the story in MEWS_HOME, from nothing, and leave everything there to look at."""
     ports = Ports.free()
@@ -69,7 +76,7 @@ def run_demo(
     start = datetime.now(UTC).date() - timedelta(days=NUM_DAYS + 1)
     scale = Scale(seed=seed, num_accounts=num_accounts, num_days=NUM_DAYS, start=start)
     start_anew(settings)
-    demo = Demo(settings, World(scale), Story(logs=settings.home / "logs"), ports, retrained)
+    demo = Demo(settings, World(scale), Story(logs=settings.home / "logs"), ports, retrained, tuple(only))
     num_events = live_and_learn(demo)
     with stack(demo):
         for name, detector in demo.detectors.items():

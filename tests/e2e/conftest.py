@@ -1,4 +1,4 @@
-"""The project with one more detector and no other, and the servers of the team profile."""
+"""The project with one more detector, and the servers of the team profile."""
 
 import os
 import shutil
@@ -18,15 +18,12 @@ REDIS = "127.0.0.1:6379,db=13"
 
 @pytest.fixture(scope="session")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the project whose only detector is a folder that somebody has just added."""
+    """A copy of the project in which somebody has just added one more detector."""
     copy = tmp_path_factory.mktemp("project")
     for package in ("feature_repo", "training", "serving", "orchestration", "infra"):
         shutil.copytree(ROOT / package, copy / package, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "pyproject.toml", copy)
     shutil.copy(ROOT / "requirements.txt", copy)
-    for folder in (copy / "orchestration" / "defs").iterdir():
-        if (folder / "defs.yaml").exists():
-            shutil.rmtree(folder)
     added = copy / "orchestration" / "defs" / "spam"
     added.mkdir()
     shutil.copy(Path(__file__).with_name("spam.yaml"), added / "defs.yaml")

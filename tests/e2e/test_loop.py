@@ -19,7 +19,7 @@ NUM_ACCOUNTS = "1500"
 def play(project: Path, environment: dict[str, str], profile: str) -> dict[str, Any]:
     """Run the demo as a user does, and return its figures."""
     command = [sys.executable, "-m", "orchestration.cli", "demo", "--profile", profile]
-    options = ["--accounts", NUM_ACCOUNTS, "--retrained", "spam"]
+    options = ["--accounts", NUM_ACCOUNTS, "--retrained", "spam", "--only", "spam"]
     done = subprocess.run(
         [*command, *options], cwd=project, env=environment, capture_output=True, text=True, check=False, timeout=590
     )
