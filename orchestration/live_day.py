@@ -12,7 +12,7 @@ from orchestration.world.world import LiveEvent
 
 NUM_CONNECTIONS = 8
 TIMEOUT_S = 10.0
-TRICKLE_PER_SECOND = 5.0
+TRICKLE_PER_SECOND, TRICKLE_LASTS_S = 5.0, 300.0
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,9 @@ class LiveDay:
     def _pause_s(self, index: int) -> float:
         if self._released.is_set():
             return 0.0
-        return 1 / (self.per_second if index < len(self.events) - self.num_held else TRICKLE_PER_SECOND)
+        if index < len(self.events) - self.num_held:
+            return 1 / self.per_second
+        return 1 / min(TRICKLE_PER_SECOND, self.num_held / TRICKLE_LASTS_S)
 
     async def _ask_all(self, client: httpx.AsyncClient, waiting: asyncio.Queue[tuple[str, LiveEvent] | None]) -> None:
         while (asked := await waiting.get()) is not None:
