@@ -64,7 +64,7 @@ def team(embedded: dict[str, str], tmp_path: Path) -> Iterator[dict[str, str]]:
             **server,
             "MEWS_DAGSTER_DB": f"postgresql+psycopg2:///{names['dagster']}",
             "MLFLOW_BACKEND_STORE_URI": f"postgresql:///{names['mlflow']}",
-            "MEWS_FEAST_REGISTRY": f"postgresql:///{names['feast']}",
+            "MEWS_FEAST_REGISTRY": f"postgresql+psycopg:///{names['feast']}",
             "MEWS_REDIS": REDIS,
             "MLFLOW_AUTH_CONFIG_PATH": str(tmp_path / "auth.ini"),
             "MLFLOW_AUTH_ADMIN_USERNAME": "admin",
