@@ -40,7 +40,7 @@ check: setup ## format, lint, types, layers, definitions
 	@$(VENV)/bin/ruff format --check . && $(VENV)/bin/ruff check .
 	@$(VENV)/bin/mypy
 	@$(VENV)/bin/lint-imports
-	@$(VENV)/bin/dagster definitions validate -m orchestration.definitions
+	@$(VENV)/bin/dagster definitions validate
 
 fmt: setup ## format and fix
 	@$(VENV)/bin/ruff format . && $(VENV)/bin/ruff check --fix .

@@ -23,7 +23,7 @@ def _hidden(name: str) -> Iterator[None]:
         del sys.modules[name]
 
 
-with _hidden("pyspark"):
+with _hidden("pyspark"), _hidden("pyspark.sql.connect"):
     import great_expectations
     from great_expectations import expectations as gxe
     from great_expectations.data_context.types.base import ProgressBarsConfig
