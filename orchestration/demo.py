@@ -2,63 +2,33 @@
 
 import json
 import os
+import subprocess
+import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import asdict
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-
-from rich.table import Table
 
 from feature_repo.lake import DAY_US
 from feature_repo.tables import EVENT_TABLES
 from feature_repo.windows import VIEWS
-from orchestration.approvals import Approvals
-from orchestration.detectors import Detector, read_detectors
-from orchestration.live_day import LiveDay
-from orchestration.runs import failure_since, materialize, run_detector
+from orchestration.demo_scene import Demo, failures, stack, wait_until_served
+from orchestration.live_day import LiveDay, events_of
+from orchestration.runs import materialize
 from orchestration.settings import Profile, Settings
-from orchestration.stack import Ports, environment, processes
+from orchestration.stack import Ports, environment
 from orchestration.story import MARK, SIGNERS, StageFailed, Story, approve, require, start_anew
-from orchestration.supervisor import in_background
-from orchestration.truth import Outcome, judge
+from orchestration.truth import Outcome, judge, to_table
 from orchestration.world.scale import Scale
-from orchestration.world.world import LiveEvent, World
+from orchestration.world.world import World
 
 NUM_DAYS = 30
 EVENTS_PER_SECOND = 60.0
 EVENING = 0.75  # of the day; what happens later waits for the new release
-STARTS_IN_S, DEPLOYS_IN_S, RETRAINS_IN_S = 180, 120, 600
-STOPS_IN_S = 5.0
-
-
-@dataclass(frozen=True)
-class Demo:
-    """One run of the story: where it happens, and what it is about; one day's labels are enough for `retrained`."""
-
-    settings: Settings
-    world: World
-    story: Story
-    ports: Ports
-    retrained: str
-    only: tuple[str, ...] = ()
-
-    @property
-    def desk(self) -> Approvals:
-        """The signers' desk."""
-        return Approvals(self.settings)
-
-    @property
-    def detectors(self) -> dict[str, Detector]:
-        """The detectors that take part: all, or only those that are named."""
-        found = read_detectors(self.settings.defs)
-        return {name: detector for name, detector in found.items() if not self.only or name in self.only}
-
-    @property
-    def live_date(self) -> date:
-        """The day after the last one of the lake, which nobody trained on: yesterday."""
-        return self.world.scale.date_of(self.world.scale.num_days)
+DEPLOYS_IN_S, RETRAINS_IN_S = 120, 600
+NUM_CHAINS = 2  # detectors that are trained at the same time
 
 
 def run_demo(
@@ -76,18 +46,16 @@ def run_demo(
     start = datetime.now(UTC).date() - timedelta(days=NUM_DAYS + 1)
     scale = Scale(seed=seed, num_accounts=num_accounts, num_days=NUM_DAYS, start=start)
     start_anew(settings)
+    since = datetime.now(UTC).date()
     demo = Demo(settings, World(scale), Story(logs=settings.home / "logs"), ports, retrained, tuple(only))
     num_events = live_and_learn(demo)
     with stack(demo):
-        for name, detector in demo.detectors.items():
-            with demo.story.stage(f"{name}: training set, training, evaluation, gate, sealed release, two signatures"):
-                require(run_detector(settings, name, until="release"))
-                approve(demo.desk, name, detector.spec.policy)
+        train_and_sign(demo)
         first = await_deployments(demo)
         day = open_the_day(demo)
         second = retrain(demo, first)
         finish_the_day(demo, day, second)
-    close(demo, day, second, num_events=num_events)
+    close(demo, day, second, num_events=num_events, num_back=bring_back(demo, since))
 
 
 def live_and_learn(demo: Demo) -> int:
@@ -105,17 +73,27 @@ def live_and_learn(demo: Demo) -> int:
     return summary.num_events
 
 
-@contextmanager
-def stack(demo: Demo) -> Iterator[None]:
-    """The service, and Dagster's daemon with its sensors; in the team profile MLflow's server as well."""
-    settings, needed = demo.settings, {"service", "code", "daemon"}
-    if settings.mlflow_uri:
-        needed.add("mlflow")
-    table = [p for p in processes(settings.home, profile=settings.profile, ports=demo.ports) if p.name in needed]
-    with in_background(table, home=settings.home, grace_s=STOPS_IN_S) as supervisor:
-        with demo.story.stage("the service and Dagster's daemon come up"):
-            demo.story.wait(supervisor.is_up, timeout_s=STARTS_IN_S, watch=lambda: None)
-        yield
+def train_and_sign(demo: Demo) -> None:
+    """Run the detectors' chains side by side, each by its own command, and let two people sign what they sealed."""
+    names, command = list(demo.detectors), [sys.executable, "-m", "orchestration.cli", "run"]
+    with (
+        demo.story.stage(f"training set, training, evaluation, gate, sealed release: {', '.join(names)}"),
+        ThreadPoolExecutor(NUM_CHAINS) as pool,
+    ):
+        chains = {
+            pool.submit(subprocess.run, [*command, name], capture_output=True, text=True, check=False): name
+            for name in names
+        }
+        for chain in as_completed(chains):
+            done, name = chain.result(), chains[chain]
+            last = (done.stdout.splitlines() or done.stderr.splitlines() or ["it said nothing"])[-1]
+            if done.returncode:
+                pool.shutdown(cancel_futures=True)
+                raise StageFailed(f"{name}: {last}")
+            demo.story.say(f"  {name}: {last}")
+    with demo.story.stage("two people sign each release and each policy"):
+        for name, detector in demo.detectors.items():
+            approve(demo.desk, name, detector.spec.policy)
 
 
 def await_deployments(demo: Demo) -> dict[str, str]:
@@ -130,7 +108,7 @@ def open_the_day(demo: Demo) -> LiveDay:
     """Begin to ask the service about everything that happens on a day that nobody trained on."""
     from serving.auth import create_key
 
-    events = list(_asked(demo))
+    events = list(events_of(demo.world, demo.live_date, demo.detectors))
     evening_us = time.time_ns() // 1000 - int((1 - EVENING) * DAY_US)
     day = LiveDay(
         url=f"http://127.0.0.1:{demo.ports.service}",
@@ -169,43 +147,17 @@ def finish_the_day(demo: Demo, day: LiveDay, second: dict[str, str]) -> None:
         raise StageFailed(f"no request was answered by the new release {second[demo.retrained][:12]}")
 
 
-def wait_until_served(demo: Demo, digests: dict[str, str], *, timeout_s: float) -> None:
-    """Until the service says that each of these releases is what answers."""
-    import httpx
-
-    from serving.auth import create_key
-
-    key = create_key(demo.settings.home / "api_keys.json", "story", scopes=["read"])
-    with httpx.Client(headers={"authorization": f"Bearer {key}"}, timeout=10) as client:
-
-        def is_served() -> bool:
-            answer = client.get(f"http://127.0.0.1:{demo.ports.service}/v1/releases").json()
-            served = {one["detector"]: one["release"] for one in answer["detectors"]}
-            return all(served.get(name) == digest for name, digest in digests.items())
-
-        demo.story.wait(is_served, timeout_s=timeout_s, watch=failures(demo))
+def bring_back(demo: Demo, since: date) -> int:
+    """Compact the decision log into the lake, and look for drift of each detector; returns the number of decisions."""
+    with demo.story.stage("what was decided comes back into the lake"):
+        tables = ["lake/decisions", *(f"{name}/decisions" for name in demo.detectors)]
+        require(materialize(demo.settings, tables, first=since, last=datetime.now(UTC).date()))
+    with demo.settings.lake.connect() as connection:
+        [(num_decisions,)] = connection.execute("SELECT count(*) FROM decisions").fetchall()
+    return int(num_decisions)
 
 
-def failures(demo: Demo) -> Callable[[], str | None]:
-    """What watches for runs that the daemon started and that failed."""
-    since = datetime.now(UTC)
-    return lambda: failure_since(demo.settings, since)
-
-
-def _asked(demo: Demo) -> Iterator[tuple[str, LiveEvent]]:
-    """The events of the live day, each with every detector that scores its table.
-
-    The service answers for the last 24 hours, so the day is moved to end now, whatever the hour is.
-    """
-    moved_us = time.time_ns() // 1000 - demo.world.scale.start_us(demo.world.scale.num_days + 1)
-    for told in demo.world.live_events(demo.live_date):
-        live = replace(told, event={**told.event, "event_us": told.event["event_us"] + moved_us})
-        for name, detector in demo.detectors.items():
-            if detector.spec.events == live.table:
-                yield name, live
-
-
-def close(demo: Demo, day: LiveDay, second: dict[str, str], *, num_events: int) -> None:
+def close(demo: Demo, day: LiveDay, second: dict[str, str], *, num_events: int, num_back: int) -> None:
     """Print the day against the truth, and write the same figures to demo.json."""
     outcomes = [outcome for name in demo.detectors for outcome in _judged(demo, day, name, second[name])]
     seconds = sorted(answered.seconds for answered in day.answers)
@@ -217,6 +169,7 @@ def close(demo: Demo, day: LiveDay, second: dict[str, str], *, num_events: int) 
             "answered": len(day.answers),
             "failed": len(day.failures),
             "answered_by_the_new_release": day.num_answered_by(second[demo.retrained]),
+            "decisions_in_the_lake": num_back,
             "p50_ms": round(1000 * seconds[len(seconds) // 2], 1),
             "p99_ms": round(1000 * seconds[int(0.99 * len(seconds))], 1),
         },
@@ -224,10 +177,11 @@ def close(demo: Demo, day: LiveDay, second: dict[str, str], *, num_events: int) 
     }
     target: Path = demo.settings.home / MARK
     target.write_text(json.dumps(figures, indent=1), encoding="utf-8")
-    demo.story.console.print(_table(outcomes))
+    demo.story.console.print(to_table(outcomes))
     by_new = day.num_answered_by(second[demo.retrained])
     demo.story.say(
         f"{len(day.answers):,} requests answered, none failed, {by_new:,} by the release that was swapped in; "
+        f"{num_back:,} decisions are back in the lake; "
         f"{figures['seconds']:.0f} s in all; figures in {target}"
     )
     demo.story.say(
@@ -239,19 +193,3 @@ def _judged(demo: Demo, day: LiveDay, name: str, digest: str) -> list[Outcome]:
     thresholds = json.loads((demo.desk.shelves.release(name, digest) / "thresholds.json").read_text(encoding="utf-8"))
     promised = [label for label, one in thresholds.items() if one["threshold"] is not None]
     return judge(name, day.answers, labels=demo.detectors[name].spec.labels, promised=promised)
-
-
-def _table(outcomes: Sequence[Outcome]) -> Table:
-    table = Table(title="what the service answered, against the world's truth")
-    for column in ("detector", "label", "violating", "found (95 % interval)", "benign", "flagged (95 % interval)"):
-        table.add_column(column, justify="left" if column in ("detector", "label") else "right")
-    for o in outcomes:
-        recall, burden = _share(o.recall, o.recall_low, o.recall_high), _share(o.fpr, o.fpr_low, o.fpr_high)
-        table.add_row(o.detector, o.label, f"{o.num_positive:,}", recall, f"{o.num_benign:,}", burden)
-    return table
-
-
-def _share(value: float | None, low: float | None, high: float | None) -> str:
-    if value is None:
-        return "not promised" if low is None else "-"
-    return f"{value:.1%} ({low:.1%} to {high:.1%})"

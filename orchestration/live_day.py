@@ -3,12 +3,14 @@
 import asyncio
 import threading
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import date
 
 import httpx
 
-from orchestration.world.world import LiveEvent
+from orchestration.detectors import Detector
+from orchestration.world.world import LiveEvent, World
 
 NUM_CONNECTIONS = 8
 TIMEOUT_S = 10.0
@@ -97,3 +99,16 @@ class LiveDay:
         [answer] = response.json()["decisions"]
         seconds = time.monotonic() - begun
         self.answers.append(Answered(detector, live.truth, tuple(answer["labels"]), answer["release"], seconds))
+
+
+def events_of(world: World, day: date, detectors: Mapping[str, Detector]) -> Iterator[tuple[str, LiveEvent]]:
+    """The events of a day of the world, each with every detector that scores its table.
+
+    The service answers for the last 24 hours, so the day is moved to end now, whatever the hour is.
+    """
+    moved_us = time.time_ns() // 1000 - world.scale.start_us(world.scale.num_days + 1)
+    for told in world.live_events(day):
+        live = replace(told, event={**told.event, "event_us": told.event["event_us"] + moved_us})
+        for name, detector in detectors.items():
+            if detector.spec.events == live.table:
+                yield name, live

@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from rich.table import Table
+
 from orchestration.live_day import Answered
 
 Share = tuple[float | None, float | None, float | None]
@@ -53,3 +55,20 @@ def _share(part: int, whole: int, *, is_promised: bool) -> Share:
         return None, None, None
     interval = binomtest(part, whole).proportion_ci(0.95, method="exact")
     return part / whole, float(interval.low), float(interval.high)
+
+
+def to_table(outcomes: Sequence[Outcome]) -> Table:
+    """The outcomes for people."""
+    table = Table(title="what the service answered, against the world's truth (95 % intervals in brackets)")
+    for column in ("detector", "label", "violating", "found", "benign", "flagged"):
+        table.add_column(column, justify="left" if column in ("detector", "label") else "right", no_wrap=True)
+    for o in outcomes:
+        recall, burden = _percent(o.recall, o.recall_low, o.recall_high), _percent(o.fpr, o.fpr_low, o.fpr_high)
+        table.add_row(o.detector, o.label, f"{o.num_positive:,}", recall, f"{o.num_benign:,}", burden)
+    return table
+
+
+def _percent(value: float | None, low: float | None, high: float | None) -> str:
+    if value is None or low is None or high is None:
+        return "not promised"
+    return f"{value:.1%} ({100 * low:.1f}-{100 * high:.1f})"

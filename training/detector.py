@@ -19,6 +19,7 @@ class Gate(Contract):
     A detector of texts must keep `min_seen_kept` of its recall under the worst technique of the attack gym that
     training may show, and `min_unseen_kept` under the worst held-out one, and flag at most `max_twin_ratio` times as
     many benign twins as clean. `benign_suites` names suites of benign texts with the largest share that may be flagged.
+    `max_bundle_mb` and `max_event_ms` bound what serving takes: memory, and the median CPU time of one event.
     """
 
     min_average_precision: float = 0.5
@@ -28,6 +29,8 @@ class Gate(Contract):
     min_unseen_kept: float = 0.7
     max_twin_ratio: float = 1.5
     benign_suites: dict[str, float] = {}
+    max_bundle_mb: float = 500.0
+    max_event_ms: float = 50.0
 
 
 class Ratio(Contract):

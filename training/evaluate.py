@@ -16,6 +16,7 @@ from training import (
     benign,
     calibration,
     card,
+    cost,
     label_errors,
     near_duplicates,
     plots,
@@ -72,6 +73,7 @@ def evaluate_run(run_dir: Path, *, data: Path | None = None) -> Evaluation:
             "benign_burden": burden(test, test_scores, thresholds=chosen),
             "confusion": confuse(test, test_scores, thresholds=chosen),
             "label_errors": label_errors.write(run_dir / label_errors.STORED, stored, scores),
+            "serving_cost": cost.measure(run_dir, read_inputs(run_dir, test.event_ids[: cost.NUM_EVENTS])),
         }
     )
     if spec.text is not None:

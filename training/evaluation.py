@@ -1,6 +1,6 @@
 """What an evaluation says: the stored form (evaluation.json) that gate, card, registry and release read.
 
-It holds no clock and no path, so that evaluating the same predictions again gives the same bytes.
+It holds no clock and no path, so that evaluating the same run again gives the same bytes.
 """
 
 from typing import Literal
@@ -140,6 +140,13 @@ class Confusion(Contract):
     num_rows: dict[str, int]
 
 
+class ServingCost(Contract):
+    """What serving a candidate takes: the size of its bundle, and the median CPU time of one event scored alone."""
+
+    bundle_mb: float
+    event_ms: float
+
+
 class SplitSummary(Contract):
     """What a split holds: counts and the time it spans, microseconds UTC."""
 
@@ -173,4 +180,5 @@ class Evaluation(Contract):
     label_errors: dict[str, int] = {}  # verdicts per label that look wrong, of rows not trained on
     attacks: list[AttackEvaluation] = []
     benign_suites: list[SuiteEvaluation] = []
+    serving_cost: ServingCost | None = None
     bundle_difference: float  # between the probabilities of the bundle and the evaluated ones

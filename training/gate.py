@@ -5,7 +5,15 @@ from collections.abc import Iterator
 from scipy.stats import norm
 
 from training.detector import DetectorSpec, Gate
-from training.evaluation import MACRO, AttackEvaluation, Comparison, Difference, Evaluation, SuiteEvaluation
+from training.evaluation import (
+    MACRO,
+    AttackEvaluation,
+    Comparison,
+    Difference,
+    Evaluation,
+    ServingCost,
+    SuiteEvaluation,
+)
 from training.metrics import Estimate
 from training.policy import Contract
 
@@ -36,6 +44,7 @@ class Verdict(Contract):
 def judge(evaluation: Evaluation, spec: DetectorSpec) -> Verdict:
     """Hold an evaluation against the gate of the detector it was made for."""
     criteria = [_quality(evaluation, spec.gate), _bundle(evaluation)]
+    criteria += _cost(evaluation.serving_cost, spec.gate)
     criteria += _promises(evaluation, spec)
     criteria += _attacks(evaluation.attacks, spec.gate)
     criteria += _suites(evaluation.benign_suites, spec.gate)
@@ -61,6 +70,16 @@ def _bundle(evaluation: Evaluation) -> Criterion:
         limit=_MAX_BUNDLE_DIFFERENCE,
         passed=evaluation.bundle_difference <= _MAX_BUNDLE_DIFFERENCE,
     )
+
+
+def _cost(cost: ServingCost | None, gate: Gate) -> Iterator[Criterion]:
+    if cost is not None:
+        rule = "the value is at most the limit"
+        for name, value, limit in (
+            ("size of the bundle, MB", cost.bundle_mb, gate.max_bundle_mb),
+            ("CPU time of one event, ms", cost.event_ms, gate.max_event_ms),
+        ):
+            yield Criterion(name=name, rule=rule, value=value, limit=limit, passed=value <= limit)
 
 
 def _promises(evaluation: Evaluation, spec: DetectorSpec) -> Iterator[Criterion]:

@@ -11,6 +11,7 @@ from torchmetrics.classification import BinaryAveragePrecision
 from training.data import UNKNOWN, Batch
 from training.fit_config import FitConfig
 from training.networks.text import worst
+from training.optimizers import AdamWithTables
 
 WATCHED = "validation_average_precision"
 NGRAM_TABLE = "readers.ngram."
@@ -38,6 +39,17 @@ class DetectorModule(L.LightningModule):
         self.network, self.config = network, config
         self.metrics = [BinaryAveragePrecision(ignore_index=int(UNKNOWN)) for _ in range(num_labels)]
         self.registered_metrics = nn.ModuleList(self.metrics)  # so that they move to the device
+
+    @property
+    def has_sparse_tables(self) -> bool:
+        """Whether tables of n-grams get sparse gradients; NCCL cannot reduce those, and a GPU does not need them."""
+        return self.trainer.strategy.root_device.type == "cpu"
+
+    def setup(self, stage: str) -> None:  # noqa: ARG002
+        """Before the strategy wraps the network, which looks at it."""
+        for part in self.network.modules():
+            if isinstance(part, nn.EmbeddingBag):
+                part.sparse = self.has_sparse_tables
 
     def forward(self, batch: Batch) -> Tensor:
         """Logits [B, L] of a batch."""
@@ -79,10 +91,12 @@ class DetectorModule(L.LightningModule):
         for name, parameter in self.network.named_parameters():
             if parameter.requires_grad:
                 groups.setdefault(next((at for at in RATES if name.startswith(at)), ""), []).append(parameter)
+        tables = [{"params": groups.pop(name)} for name in [NGRAM_TABLE] if name in groups and self.has_sparse_tables]
         decays = {name: 0.0 if name == NGRAM_TABLE else config.weight_decay for name in groups}
-        parts = [{"params": groups[name], "weight_decay": decays[name]} for name in groups]
-        optimizer = torch.optim.AdamW(parts, lr=config.learning_rate, fused=True)
-        rates = [config.learning_rate * RATES.get(name, 1.0) for name in groups]
+        dense = [{"params": groups[name], "weight_decay": decays[name]} for name in groups]
+        optimizer = AdamWithTables(dense, tables, learning_rate=config.learning_rate)
+        names = [*groups, *[NGRAM_TABLE] * len(tables)]
+        rates = [config.learning_rate * RATES.get(name, 1.0) for name in names]
         # Lightning's own estimate would make the loader before its place is restored from a checkpoint.
         steps = self.trainer.datamodule.num_steps
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rates, total_steps=steps)

@@ -15,6 +15,7 @@ from training.predictions import Predictions
 
 _VIOLATION, _BENIGN, _LINE = "#d55e00", "#0072b2", "#555555"  # Okabe and Ito: told apart by colour-blind readers
 _NUM_BINS = 15
+_GAPS = {"wspace": 0.32, "hspace": 0.42}  # shares of a panel
 Panel = Callable[[Axes, Sample, float | None], None]
 
 
@@ -38,12 +39,16 @@ def draw(folder: Path, evaluation: Evaluation, *, test: Predictions, scores: Flo
 def _grid(samples: dict[str, Sample], evaluation: Evaluation, panel: Panel) -> Figure:
     num_columns = min(4, len(samples))
     num_rows = math.ceil(len(samples) / num_columns)
-    figure = Figure(figsize=(3.1 * num_columns + 0.4, 2.7 * num_rows + 0.2), layout="constrained")
-    axes = figure.subplots(num_rows, num_columns, squeeze=False).ravel()
+    width, height = 3.1 * num_columns + 0.4, 2.7 * num_rows + 0.2
+    # Margins in inches: a layout that finds them itself draws every panel three times.
+    margins = {"left": 0.7 / width, "right": 1 - 0.1 / width, "bottom": 0.55 / height, "top": 1 - 0.3 / height}
+    figure = Figure(figsize=(width, height))
+    axes = figure.subplots(num_rows, num_columns, squeeze=False, gridspec_kw={**margins, **_GAPS}).ravel()
     for ax, (label, sample) in zip(axes, samples.items(), strict=False):
         ax.set_title(label, fontsize=10)
         panel(ax, sample, evaluation.thresholds[label].threshold)
         ax.tick_params(labelsize=8)
+        ax.minorticks_off()
     for ax in axes[len(samples) :]:
         ax.axis("off")
     return figure

@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import os
+import tempfile
 import urllib.parse
 from collections.abc import Iterator
 from contextlib import redirect_stderr
@@ -16,6 +17,7 @@ from typing import Any
 import mlflow
 import orjson
 import pandas as pd
+from filelock import FileLock
 from mlflow.data.meta_dataset import MetaDataset
 from mlflow.data.sources import LocalArtifactDatasetSource
 from mlflow.entities import Metric
@@ -29,6 +31,7 @@ from training.policy import Contract
 
 ALIAS = "candidate"
 _MAX_DESCRIPTION = 5000  # characters that MLflow's tables hold
+_LOCK = Path(tempfile.gettempdir()) / f"mews-registry-{os.getuid()}.lock"
 _MAX_BATCH = 1000  # metrics of one request
 _ARTIFACTS = ("card.md", "card.html", "evaluation.json", "verdict.json", "training_set.json")
 _PACKAGES = ("mlflow", "numpy", "onnxruntime", "pandas", "pyarrow", "pydantic", "safetensors")
@@ -52,7 +55,8 @@ def register(run_dir: Path) -> RegisteredVersion:
         raise ValueError("MLFLOW_TRACKING_URI is not set; it says where runs are tracked, such as sqlite:///mlflow.db")
     spec = DetectorSpec.model_validate_json((run_dir / "detector.json").read_bytes())
     digest = digest_of(run_dir / "bundle")
-    with redirect_stderr(io.StringIO()):  # MLflow narrates there; what fails raises
+    # MLflow narrates on stderr (what fails raises), and two first users at once would both make its tables.
+    with redirect_stderr(io.StringIO()), FileLock(_LOCK):
         version = _registered(spec.name, digest) or _log_and_register(run_dir, spec, digest)
     result = json.loads((run_dir / "result.json").read_bytes())
     (run_dir / "result.json").write_bytes(orjson.dumps(result | version.model_dump(), option=orjson.OPT_INDENT_2))

@@ -30,10 +30,10 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return copy
 
 
-@pytest.fixture
-def embedded(project: Path, tmp_path: Path) -> dict[str, str]:
+@pytest.fixture(scope="module")
+def embedded(project: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """The environment of a laptop."""
-    return {**os.environ, "PYTHONPATH": str(project), "MEWS_HOME": str(tmp_path / "home")}
+    return {**os.environ, "PYTHONPATH": str(project), "MEWS_HOME": str(tmp_path_factory.mktemp("home"))}
 
 
 @pytest.fixture

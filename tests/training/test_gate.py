@@ -61,6 +61,8 @@ def test_a_sound_candidate_passes(spec: DetectorSpec) -> None:
         ({"macro_average_precision": estimate(0.4)}, "macro average precision: 0.4 (0.39 to 0.41), limit 0.5"),
         ({"macro_average_precision": None}, "macro average precision: too few labels to measure it"),
         ({"bundle_difference": 0.01}, "the bundle answers what was evaluated: 0.01, limit 0.0001"),
+        ({"serving_cost": {"bundle_mb": 900, "event_ms": 2}}, "size of the bundle, MB: 900, limit 500"),
+        ({"serving_cost": {"bundle_mb": 9, "event_ms": 70}}, "CPU time of one event, ms: 70, limit 50"),
         (
             {"thresholds": {"fraud": Threshold(promise=PROMISE, reason="12 benign labels")}},
             "is proved: 12 benign labels",

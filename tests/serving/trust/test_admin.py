@@ -20,8 +20,8 @@ from serving.passkey_login import credential_of
 from serving.passkeys import from_base64url
 from serving.people import People, Person, propose
 from serving.statement import signed_bytes
+from tests.browser import Browser
 from tests.serving.trust.authenticator import Authenticator
-from tests.serving.trust.browser import Browser
 from tests.serving.trust.conftest import Office
 
 SITE = "https://mews.example.com"
