@@ -7,13 +7,16 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from safetensors.numpy import load_file
 
-from tests.training.conftest import behaviour_spec, payments, write_run
+from tests.training.conftest import behaviour_spec, payments, text_spec, texts, write_run
+from training.detector import DetectorSpec
 from training.launch import new_lines, train
 
 pytestmark = pytest.mark.slow
@@ -55,9 +58,12 @@ def test_a_run_killed_twice_ends_with_the_same_bits(tmp_path: Path) -> None:
     assert all((expected[name] == found[name]).all() for name in expected)
 
 
-def test_two_processes_learn_what_one_learns(tmp_path: Path) -> None:
-    one = write_run(tmp_path / "one", behaviour_spec(dropout=0.0), rows=payments())
-    two = write_run(tmp_path / "two", behaviour_spec(dropout=0.0, devices=2), rows=payments())
+@pytest.mark.parametrize(("spec_of", "rows_of"), [(behaviour_spec, payments), (text_spec, texts)])
+def test_two_processes_learn_what_one_learns(
+    spec_of: Callable[..., DetectorSpec], rows_of: Callable[[], pa.Table], tmp_path: Path
+) -> None:
+    one = write_run(tmp_path / "one", spec_of(dropout=0.0), rows=rows_of())
+    two = write_run(tmp_path / "two", spec_of(dropout=0.0, devices=2), rows=rows_of())
 
     train(one, report=lambda _: None)
     train(two, report=lambda _: None)
