@@ -19,6 +19,9 @@ from feast.infra.offline_stores import offline_utils
 from feast.infra.offline_stores.duckdb import DuckDBOfflineStore, DuckDBOfflineStoreConfig
 from feast.infra.offline_stores.offline_store import RetrievalJob, RetrievalMetadata
 from feast.infra.registry.base_registry import BaseRegistry
+from feast.types import Float64, Int64, String
+
+_TYPES = {Int64: "BIGINT", Float64: "DOUBLE", String: "VARCHAR"}
 
 
 class AsofOfflineStoreConfig(DuckDBOfflineStoreConfig):
@@ -124,7 +127,9 @@ class _Join(RetrievalJob):
             f'CAST("{source.created_timestamp_column}" AS TIMESTAMPTZ)',
         )
         first = self._first - (view.ttl or timedelta(days=36_500))
-        rows = f"""SELECT *, {at} AS _at, {created} AS _created FROM read_parquet('{source.path}')
+        has_rows = connection.execute("SELECT file FROM glob(?) LIMIT 1", [source.path]).fetchall()
+        stored = f"read_parquet('{source.path}')" if has_rows else f"({_no_rows(view)})"
+        rows = f"""SELECT *, {at} AS _at, {created} AS _created FROM {stored}
                    WHERE _at BETWEEN TIMESTAMPTZ '{first}' AND TIMESTAMPTZ '{self._last}'"""  # noqa: S608
         connection.execute(f"CREATE TEMP VIEW punctual_{number} AS SELECT * FROM ({rows}) WHERE _created = _at")  # noqa: S608
         connection.execute(f"CREATE TEMP VIEW late_{number} AS SELECT * FROM ({rows}) WHERE _created <> _at")  # noqa: S608
@@ -141,6 +146,15 @@ class _Join(RetrievalJob):
                        ON {same} AND f._at <= asked._at AND {fresh} AND {known}
                        QUALIFY row_number() OVER (PARTITION BY asked._row ORDER BY f._at DESC, f._created DESC) = 1
                       ) AS l{number} ON l{number}._row = asked._row"""  # noqa: S608
+
+
+def _no_rows(view: FeatureView) -> str:
+    """What is read of a view for which nothing was ever computed."""
+    source = view.batch_source
+    moments = {source.timestamp_field: "TIMESTAMPTZ", source.created_timestamp_column: "TIMESTAMPTZ"}
+    types = {field.name: _TYPES[field.dtype] for field in (*view.entity_columns, *view.features)} | moments
+    columns = ", ".join(f'CAST(NULL AS {type_}) AS "{name}"' for name, type_ in types.items())
+    return f"SELECT {columns} WHERE false"
 
 
 def _is_later(number: int) -> str:

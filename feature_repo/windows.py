@@ -184,6 +184,7 @@ VIEWS = {
                     unit="currency squared",
                     scale=SQUARE,
                 ),
+                _distinct("num_cards", "1d 7d", "cards it paid with", of="card_id"),
                 Measure("since", "seconds_since_payment", "since its last payment, within the longest window"),
             ),
             "what an account pays",

@@ -17,16 +17,14 @@ def sync(desk: Approvals) -> dict[str, list[str]]:
 
 def _sync(desk: Approvals, name: str, bundles: list[Bundle]) -> list[str]:
     served = desk.servable(name)
-    versions = {b.digest: str(b.facts["model_version"]) for b in bundles}
+    digest = served.release if served else None
+    # A version that was sealed more than once shows the bundle that is served, else the newest.
+    shown = {str(b.facts["model_version"]): b for b in sorted(bundles, key=lambda b: b.digest == digest)}
+    champion = next((version for version, b in shown.items() if b.digest == digest), None)
     moved = mirror(
         name,
-        list(
-            {
-                versions[b.digest]: _story(desk, b, is_served=bool(served and served.release == b.digest))
-                for b in bundles
-            }.values()
-        ),
-        champion=versions.get(served.release) if served else None,
+        [_story(desk, b, is_served=b.digest == digest) for b in shown.values()],
+        champion=champion,
         tracking_uri=desk.settings.tracking_uri,
         memory=desk.settings.home / "registry" / f"{name}.json",
     )

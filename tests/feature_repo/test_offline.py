@@ -68,3 +68,15 @@ def test_training_sets_equal_those_of_feasts_own_store(tmp_path: Path, monkeypat
         assert list(mine.columns) == list(feasts.columns)
         assert mine.to_dict("records") == feasts.to_dict("records")
     assert ours[0].to_dict("records") != ours[1].to_dict("records")
+
+
+def test_a_view_for_which_nothing_was_computed_reads_as_missing(tmp_path: Path) -> None:
+    store = open_store(tmp_path)
+    moment = datetime.fromtimestamp(START / 1e6, UTC)
+    asked = pd.DataFrame([{"event_id": "e1", **dict.fromkeys(ENTITIES, "x0"), "event_timestamp": moment}])
+
+    job = store.get_historical_features(asked, store.get_feature_service(SERVICE), filter_by_created_timestamp=True)
+
+    [row] = job.to_arrow().to_pylist()
+    names = [f.name for view in SERVICES[SERVICE].views for f in VIEWS[view].features]
+    assert [row[name] for name in names] == [None] * len(names)

@@ -168,6 +168,21 @@ def test_what_somebody_moves_by_hand_is_put_back_raised_and_kept(
 
 
 @pytest.mark.parametrize("settings", ["file"], indirect=True)
+def test_a_version_that_was_sealed_again_shows_what_is_served(
+    settings: Settings, instance: dg.DagsterInstance
+) -> None:
+    first = registered(settings, "run-1")
+    serve(settings, first)
+
+    second, _ = seal(settings, by="kim")
+    look(settings, instance)
+
+    assert second.facts["model_version"] == first.facts["model_version"] == "1"
+    assert client(settings).get_model_version(NAME, "1").tags["release"] == first.digest
+    assert str(client(settings).get_registered_model(NAME).aliases["champion"]) == "1"
+
+
+@pytest.mark.parametrize("settings", ["file"], indirect=True)
 def test_the_alias_follows_a_revocation_without_an_alarm(settings: Settings, instance: dg.DagsterInstance) -> None:
     release = registered(settings, "run-1")
     serve(settings, release)
