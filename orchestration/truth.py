@@ -2,7 +2,9 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
+from rich.box import SIMPLE
 from rich.table import Table
 
 from orchestration.live_day import Answered
@@ -58,17 +60,21 @@ def _share(part: int, whole: int, *, is_promised: bool) -> Share:
 
 
 def to_table(outcomes: Sequence[Outcome]) -> Table:
-    """The outcomes for people."""
-    table = Table(title="what the service answered, against the world's truth (95 % intervals in brackets)")
-    for column in ("detector", "label", "violating", "found", "benign", "flagged"):
-        table.add_column(column, justify="left" if column in ("detector", "label") else "right", no_wrap=True)
-    for o in outcomes:
-        recall, burden = _percent(o.recall, o.recall_low, o.recall_high), _percent(o.fpr, o.fpr_low, o.fpr_high)
-        table.add_row(o.detector, o.label, f"{o.num_positive:,}", recall, f"{o.num_benign:,}", burden)
+    """The outcomes for people, in 80 columns."""
+    table = Table(title="what was answered, against the world's truth (95 % intervals)", box=SIMPLE)
+    for column in ("label", "violating", "found", "benign", "flagged"):
+        table.add_column(column, justify="left" if column == "label" else "right", no_wrap=True)
+    for detector, some in groupby(outcomes, key=lambda o: o.detector):
+        table.add_row(f"[bold]{detector}[/]")
+        for o in some:
+            recall = _percent(o.recall, o.recall_low, o.recall_high, digits=0)
+            burden = _percent(o.fpr, o.fpr_low, o.fpr_high, digits=1)
+            table.add_row(f"  {o.label}", f"{o.num_positive:,}", recall, f"{o.num_benign:,}", burden)
+        table.add_section()
     return table
 
 
-def _percent(value: float | None, low: float | None, high: float | None) -> str:
+def _percent(value: float | None, low: float | None, high: float | None, *, digits: int) -> str:
     if value is None or low is None or high is None:
         return "not promised"
-    return f"{value:.1%} ({100 * low:.1f}-{100 * high:.1f})"
+    return f"{value:.{digits}%} ({100 * low:.{digits}f}-{100 * high:.{digits}f})"
