@@ -168,9 +168,7 @@ def test_what_somebody_moves_by_hand_is_put_back_raised_and_kept(
 
 
 @pytest.mark.parametrize("settings", ["file"], indirect=True)
-def test_a_version_that_was_sealed_again_shows_what_is_served(
-    settings: Settings, instance: dg.DagsterInstance
-) -> None:
+def test_a_version_that_was_sealed_again_shows_what_is_served(settings: Settings, instance: dg.DagsterInstance) -> None:
     first = registered(settings, "run-1")
     serve(settings, first)
 
