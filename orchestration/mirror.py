@@ -42,5 +42,6 @@ def _story(desk: Approvals, bundle: Bundle, *, is_served: bool) -> Story:
         "waits_for": ", ".join(approval.waiting_for),
         "served": str(is_served).lower(),
     }
+    text = standing_text(bundle, approval, service_url=desk.settings.service_url)
     card = read(bundle, "card.md").decode()
-    return Story(version=str(bundle.facts["model_version"]), tags=tags, text=standing_text(bundle, approval), card=card)
+    return Story(version=str(bundle.facts["model_version"]), tags=tags, text=text, card=card)

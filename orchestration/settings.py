@@ -25,6 +25,7 @@ class Settings:
     registry_uri: str = ""  # empty: Feast's registry is a file below home
     spark: str = ""  # a master, such as local[4] or spark://HOST:7077; empty: features are computed by DuckDB
     webhook_url: str = ""  # empty: failed runs notify nobody
+    service_url: str = "http://localhost:8080"  # as people reach it: their page for approvals is below it
     first_day: date = date(2018, 1, 1)  # the first partition; the handbook's payments start on 2018-04-01
     memory_limit: str = "4GB"
     defs: Path = DEFS
@@ -44,6 +45,7 @@ class Settings:
             registry_uri=environment.get("MEWS_FEAST_REGISTRY", ""),
             spark=environment.get("MEWS_SPARK", ""),
             webhook_url=environment.get("MEWS_WEBHOOK_URL", ""),
+            service_url=environment.get("MEWS_SERVICE_URL", cls.service_url).rstrip("/"),
             first_day=date.fromisoformat(environment.get("MEWS_FIRST_DAY", "2018-01-01")),
             memory_limit=environment.get("MEWS_MEMORY_LIMIT", "4GB"),
         )

@@ -110,6 +110,7 @@ def environment(home: Path, *, profile: Profile, ports: Ports) -> dict[str, str]
     laptop = {
         "MLFLOW_BACKEND_STORE_URI": f"sqlite:///{home / 'mlflow.db'}",
         "MLFLOW_ARTIFACTS_DESTINATION": str(home / "mlartifacts"),
+        "MEWS_SERVICE_URL": f"http://localhost:{ports.service}",
         "MLFLOW_UVICORN_OPTS": "--log-level warning",  # a line for each health probe fills the log
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # nine idle processes for jobs that nobody here starts
         "MLFLOW_AUTH_CONFIG_PATH": str(INFRA / "team" / "mlflow_auth.ini"),  # read only where a login is on

@@ -8,12 +8,14 @@ from serving.pages import moment
 from serving.standing import Approval
 
 
-def standing_text(bundle: Bundle, approval: Approval) -> str:
-    """Where a bundle stands, for whom it waits, and how one signs it."""
+def standing_text(bundle: Bundle, approval: Approval, *, service_url: str) -> str:
+    """Where a bundle stands, for whom it waits, and how one signs it: with a key file, or with a passkey."""
     signed = "; ".join(f"{s.person} as {s.role} on {moment(s.at_us)}" for s in approval.signed_by) or "nobody yet"
     lines = [f"**{approval.state}**: {approval.reason}", f"digest `{bundle.digest}`", f"signed by {signed}"]
     if approval.waiting_for:
-        lines.append(f"waits for {' and '.join(approval.waiting_for)}: `mews sign {bundle.digest[:12]} --as NAME`")
+        page = f"[in the browser]({service_url}/admin/bundles/{bundle.digest})"
+        command = f"`mews sign {bundle.digest[:12]} --as NAME`"
+        lines.append(f"waits for {' and '.join(approval.waiting_for)}: {command}, or {page}")
     lines += [f"**no longer holds**: {reason}" for reason in approval.broken]
     if approval.expires_us:
         lines.append(f"counts until {moment(approval.expires_us)}")

@@ -32,7 +32,10 @@ def registry_mirror() -> dg.SensorDefinition:
                 news.tell(settings.webhook_url, what, "registry_mirror")
         said: dict[str, str] = json.loads(context.cursor or "{}")
         newest = {b.name: b for b in desk.bundles() if b.kind == "release"}
-        texts = {name: standing_text(bundle, desk.status(bundle)) for name, bundle in newest.items()}
+        texts = {
+            name: standing_text(bundle, desk.status(bundle), service_url=settings.service_url)
+            for name, bundle in newest.items()
+        }
         events = [
             dg.AssetObservation([name, "release"], metadata={"standing": dg.MetadataValue.md(text)})
             for name, text in texts.items()

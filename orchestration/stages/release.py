@@ -40,7 +40,7 @@ def release(spec: DetectorSpec, policy: Policy) -> dg.AssetsDefinition:
             seal_release(run_dir, settings.releases, lineage=lineage),
             seal_policy(policy, settings.policies, started_by=sealed_by),
         ]
-        standing = {str(b.kind): dg.MetadataValue.md(standing_text(b, desk.status(b))) for b in sealed}
-        return dg.MaterializeResult(metadata=standing)
+        texts = {b.kind: standing_text(b, desk.status(b), service_url=settings.service_url) for b in sealed}
+        return dg.MaterializeResult(metadata={str(kind): dg.MetadataValue.md(text) for kind, text in texts.items()})
 
     return asset

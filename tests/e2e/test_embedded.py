@@ -89,4 +89,6 @@ def test_an_approver_finds_the_story_in_mlflow_and_the_command_in_dagster(ports:
     assert re.search(r"digest [0-9a-f]{64}", version)
     assert "Promises" in version
     assert "waits for" in release
-    assert re.search(r"mews sign [0-9a-f]{12} --as NAME", release)
+    assert re.search(r"mews sign [0-9a-f]{12} --as NAME, or in the browser", release)
+    links = browser.ask("[...document.links].map(link => link.href).join(' ')")
+    assert re.search(rf"http://localhost:{ports.service}/admin/bundles/[0-9a-f]{{64}}", links)

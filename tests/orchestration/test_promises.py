@@ -95,7 +95,7 @@ def test_a_broken_promise_flags_the_release_once(settings: Settings) -> None:
     approval = desk.status(release)
     assert found.is_broken
     assert approval.state == "approved"
-    assert "**no longer holds**: fraud: benign_fpr 0.05 is broken" in standing_text(release, approval)
+    assert "**no longer holds**: fraud: benign_fpr 0.05 is broken" in standing_text(release, approval, service_url="")
     assert [e.kind for e in desk.ledger.entries()].count("promise_broken") == 1
 
 
