@@ -8,7 +8,7 @@ from bisect import bisect_left
 from typing import Any
 
 from feature_repo.state import HEAD, Shape, Words, last_before
-from feature_repo.windows import View
+from feature_repo.view import View
 
 
 class Answers:

@@ -11,7 +11,8 @@ import pyarrow.compute as pc
 from feature_repo import text
 from feature_repo.lake import DAY_US, Lake, day_of, days_between, start_us
 from feature_repo.tables import TABLES
-from feature_repo.windows import ALL, VIEWS, View, asked_at
+from feature_repo.view import View
+from feature_repo.windows import ALL, VIEWS, asked_at
 
 LABEL_DELAY_DAYS = 90  # as in facts_verdicts.sql
 

@@ -4,7 +4,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from feature_repo.state import Fact, hash64
-from feature_repo.windows import DAY, MICRO, SQUARE, VIEWS, View
+from feature_repo.view import DAY, MICRO, SQUARE, View
+from feature_repo.windows import VIEWS
 
 Event = Mapping[str, Any]
 VERDICT_WAIT_US = 90 * DAY  # as in facts_verdicts.sql

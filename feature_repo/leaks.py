@@ -16,7 +16,8 @@ import pyarrow as pa
 from feature_repo.compute import features_at
 from feature_repo.lake import Lake
 from feature_repo.tables import EVENT_TABLES
-from feature_repo.windows import SERVICES, VIEWS, View
+from feature_repo.view import View
+from feature_repo.windows import SERVICES, VIEWS
 
 Kind = Literal["enforcement", "future", "early label", "alone", "skew", "split"]
 MIN_OF_EACH = 20  # positives and negatives, below which a column's power is not judged

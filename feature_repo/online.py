@@ -15,7 +15,8 @@ from feature_repo.profile import Profile
 from feature_repo.push import nothing, state_of
 from feature_repo.state import Fact
 from feature_repo.states import MARK, Asked, Column, States
-from feature_repo.windows import DAY, VIEWS, View
+from feature_repo.view import DAY, View
+from feature_repo.windows import VIEWS
 
 TTL_US = 32 * DAY  # past the longest window every count is zero anyway
 PAUSE_S = 0.2  # after a failure the store is left alone for as long, so that requests do not all wait for it

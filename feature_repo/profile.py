@@ -6,7 +6,7 @@ from typing import Any
 import orjson
 
 from feature_repo.state import NEVER, TAIL, Fact
-from feature_repo.windows import View
+from feature_repo.view import View
 
 
 @dataclass

@@ -8,7 +8,8 @@ from feature_repo.facts import Event, Slot, facts_of
 from feature_repo.profile import Profile
 from feature_repo.state import Fact, Shape, State
 from feature_repo.states import Found, Move, States
-from feature_repo.windows import VIEWS, View
+from feature_repo.view import View
+from feature_repo.windows import VIEWS
 
 MAX_ROUNDS = 200  # of which in each at least one of those who write at once gets through
 Kept = State | Profile

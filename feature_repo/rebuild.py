@@ -20,7 +20,8 @@ from feature_repo.profile import Profile
 from feature_repo.push import MAX_ROUNDS, Kept, moved, nothing, state_of
 from feature_repo.state import NEVER, Fact, Shape, State
 from feature_repo.states import Found, Move, States
-from feature_repo.windows import VIEWS, View
+from feature_repo.view import View
+from feature_repo.windows import VIEWS
 
 _BATCH = 500
 _PART = 100_000  # entities in memory at once

@@ -14,7 +14,8 @@ from feature_repo.lake import Lake
 from feature_repo.layout import SEEN, STATE, state_view
 from feature_repo.online import TTL_US
 from feature_repo.tables import ENTITIES
-from feature_repo.windows import SERVICES, TTL_DAYS, VIEWS, View, definition
+from feature_repo.view import View
+from feature_repo.windows import SERVICES, TTL_DAYS, VIEWS, definition
 
 TTL = timedelta(days=TTL_DAYS)
 STATE_TTL = timedelta(microseconds=TTL_US)  # which `feature_repo.online` enforces

@@ -10,7 +10,8 @@ from feature_repo import text
 from feature_repo.compute import first_needed
 from feature_repo.lake import DAY_US, Lake, days_between, start_us
 from feature_repo.tables import TABLES, Table
-from feature_repo.windows import ALL, VIEWS, View, asked_at
+from feature_repo.view import View
+from feature_repo.windows import ALL, VIEWS, asked_at
 
 _TYPES = {"VARCHAR": "STRING"}  # all other types of the contract are spelled alike
 _CONFIGURATION = {
@@ -20,6 +21,7 @@ _CONFIGURATION = {
     "spark.sql.parquet.compression.codec": "zstd",
     "spark.sql.sources.partitionColumnTypeInference.enabled": "false",
     "spark.ui.enabled": "false",
+    "spark.ui.showConsoleProgress": "false",
 }
 
 

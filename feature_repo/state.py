@@ -15,7 +15,7 @@ from operator import itemgetter
 from struct import pack
 from typing import Any, NamedTuple
 
-from feature_repo.windows import DAY, View, Window
+from feature_repo.view import DAY, View, Window
 
 TAIL = 32
 NEVER = -1

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from feature_repo.windows import View, Window
+from feature_repo.view import View, Window
 
 _SQL = Environment(
     loader=FileSystemLoader(Path(__file__).parent / "sql"),

@@ -13,7 +13,8 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from feature_repo.lake import Lake
-from feature_repo.windows import SERVICES, TTL_DAYS, VIEWS, Feature, View
+from feature_repo.view import Feature, View
+from feature_repo.windows import SERVICES, TTL_DAYS, VIEWS
 from training.detector import DetectorSpec
 
 HEADER = ("feature", "meaning", "window", "unit", "null means", "TTL", "used by")

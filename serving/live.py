@@ -10,7 +10,7 @@ import numpy as np
 
 from feature_repo.online import FeatureRow, FeaturesUnavailable, OnlineFeatures
 from feature_repo.tables import EVENT_TABLES
-from feature_repo.windows import DAY
+from feature_repo.view import DAY
 from serving.cuts import Cut
 from serving.record import Features, PolicyRef
 from training.detector import DetectorSpec

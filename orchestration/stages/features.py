@@ -7,7 +7,8 @@ from typing import Any
 
 import dagster as dg
 
-from feature_repo.windows import Feature, View, asked_at
+from feature_repo.view import Feature, View
+from feature_repo.windows import asked_at
 from orchestration.detectors import read_detectors
 from orchestration.settings import Settings
 from orchestration.stages import days

@@ -9,7 +9,8 @@ from feature_repo import text
 from feature_repo.compute import compute_day, compute_days
 from feature_repo.lake import Lake, day_of, days_between
 from feature_repo.tables import REQUESTS
-from feature_repo.windows import DAY, VIEWS
+from feature_repo.view import DAY
+from feature_repo.windows import VIEWS
 from tests.bench import features_at_size, features_that_leak, handbook
 from tests.bench.harness import DATA, IS_SMALL, cost, interleave, median_ratio, report
 from tests.feature_repo.brute_force import features

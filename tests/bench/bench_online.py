@@ -29,7 +29,8 @@ from feature_repo.online import OnlineFeatures
 from feature_repo.rebuild import rebuild
 from feature_repo.repo import feature_view
 from feature_repo.states import open_states
-from feature_repo.windows import MICRO, VIEWS, WINDOWS, Measure, View
+from feature_repo.view import MICRO, Measure, View
+from feature_repo.windows import VIEWS, WINDOWS
 from tests.bench import online_day
 from tests.bench.harness import IS_SMALL, report
 from tests.bench.online_day import DAY, END_US

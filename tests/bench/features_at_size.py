@@ -16,7 +16,8 @@ from feature_repo import text
 from feature_repo.compute import compute_days, stamped
 from feature_repo.lake import DAY_US, Lake, day_of, days_between, start_us
 from feature_repo.store import open_store
-from feature_repo.windows import DAY, SERVICES, VIEWS, View
+from feature_repo.view import DAY, View
+from feature_repo.windows import SERVICES, VIEWS
 from tests.bench.harness import IS_SMALL, interleave, median_ratio, peak_gb
 
 START = 1_700_006_400_000_000  # 2023-11-15 00:00 UTC

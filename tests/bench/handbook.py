@@ -13,7 +13,8 @@ import numpy as np
 import pandas as pd
 
 from feature_repo import text
-from feature_repo.windows import VIEWS, exact
+from feature_repo.view import exact
+from feature_repo.windows import VIEWS
 
 DAYS = (1, 7, 30)
 DELAY = 7  # days until a verdict is known

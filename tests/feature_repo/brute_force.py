@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from feature_repo.windows import Measure, View, Window
+from feature_repo.view import Measure, View, Window
 
 Fact = Mapping[str, Any]
 

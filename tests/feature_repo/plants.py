@@ -18,7 +18,8 @@ from feature_repo.lake import Lake, day_of
 from feature_repo.leaks import Kind
 from feature_repo.splits import SPLIT_SQL
 from feature_repo.tables import DECISIONS
-from feature_repo.windows import DAY, HOUR, SERVICES, VIEWS, View
+from feature_repo.view import DAY, HOUR, View
+from feature_repo.windows import SERVICES, VIEWS
 from tests.feature_repo import records
 
 SERVICE = "payment_v1"

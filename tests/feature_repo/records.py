@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from feature_repo.lake import Lake, day_of
 from feature_repo.tables import TABLES
-from feature_repo.windows import DAY, HOUR, MINUTE
+from feature_repo.view import DAY, HOUR, MINUTE
 
 START = 1_700_006_400_000_000  # 2023-11-15 00:00 UTC
 _ARROW = {

@@ -3,7 +3,8 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from feature_repo.windows import DAY, Measure, View, Window, asked_at
+from feature_repo.view import DAY, Measure, View, Window
+from feature_repo.windows import asked_at
 
 Row = Mapping[str, Any]
 Tables = Mapping[str, Sequence[Row]]

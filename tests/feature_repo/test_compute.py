@@ -7,7 +7,8 @@ from hypothesis import HealthCheck, given, settings
 
 from feature_repo.compute import compute_days
 from feature_repo.lake import Lake, day_of
-from feature_repo.windows import ALL, VIEWS, View
+from feature_repo.view import View
+from feature_repo.windows import ALL, VIEWS
 from tests.feature_repo import records, reference
 
 

@@ -10,7 +10,8 @@ from feature_repo import offline
 from feature_repo.compute import stamped
 from feature_repo.lake import DAY_US, Lake, day_of
 from feature_repo.store import open_store
-from feature_repo.windows import DAY, HOUR, SERVICES, VIEWS
+from feature_repo.view import DAY, HOUR
+from feature_repo.windows import SERVICES, VIEWS
 from tests.feature_repo.records import START
 
 SERVICE = "payment_v1"

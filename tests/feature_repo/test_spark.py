@@ -10,7 +10,8 @@ import pytest
 
 from feature_repo import compute
 from feature_repo.lake import Lake, day_of
-from feature_repo.windows import DAY, HOUR, MINUTE, VIEWS
+from feature_repo.view import DAY, HOUR, MINUTE
+from feature_repo.windows import VIEWS
 from tests.feature_repo import records
 
 if shutil.which("java") is None and not os.environ.get("CI"):

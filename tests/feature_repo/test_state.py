@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from feature_repo.answer import Answers
 from feature_repo.state import TAIL, Fact, Shape, State, hash64
-from feature_repo.windows import DAY, HOUR, MINUTE, SECOND, VIEWS
+from feature_repo.view import DAY, HOUR, MINUTE, SECOND
+from feature_repo.windows import VIEWS
 from tests.feature_repo.brute_force import features
 
 NOON = 1_700_006_400_000_000 + 12 * HOUR

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from feature_repo import compute, text
 from feature_repo.lake import DAY_US, Lake, start_us
 from feature_repo.tables import TABLES
-from feature_repo.windows import DAY, HOUR, MINUTE, VIEWS, exact
+from feature_repo.view import DAY, HOUR, MINUTE, exact
+from feature_repo.windows import VIEWS
 from tests.feature_repo.brute_force import features
 
 NOON = int(datetime(2026, 3, 10, 12, tzinfo=UTC).timestamp()) * 1_000_000
