@@ -1,46 +1,23 @@
 """The launcher with real processes: killed, resumed, on one device and on two."""
 
-import json
 import os
 import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import pytest
-from safetensors.numpy import load_file
 
+from tests.serving.service.served import free_port
 from tests.training.conftest import behaviour_spec, payments, text_spec, texts, write_run
+from tests.training.processes import ROOT, kill_after, relative_difference, weights
 from training.detector import DetectorSpec
-from training.launch import new_lines, train
+from training.launch import environment, new_lines, train
 
 pytestmark = pytest.mark.slow
-ROOT = Path(__file__).parents[2]
-
-
-def weights(run_dir: Path) -> dict[str, np.ndarray]:
-    return load_file(run_dir / "bundle" / "model.safetensors")
-
-
-def last_step(run_dir: Path) -> int:
-    path = run_dir / "metrics.jsonl"
-    lines = path.read_text().splitlines() if path.exists() else []
-    return max((json.loads(line)["step"] for line in lines if line.endswith("}")), default=0)
-
-
-def kill_after(run_dir: Path, step: int) -> None:
-    """Start the run in a process group and end all of it with SIGKILL once it has passed a step."""
-    process = subprocess.Popen([sys.executable, "-m", "training", str(run_dir)], cwd=ROOT, start_new_session=True)
-    while last_step(run_dir) < step:
-        assert process.poll() is None
-        time.sleep(0.02)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
 
 
 def test_a_run_killed_twice_ends_with_the_same_bits(tmp_path: Path) -> None:
@@ -54,8 +31,7 @@ def test_a_run_killed_twice_ends_with_the_same_bits(tmp_path: Path) -> None:
     train(killed, report=lambda _: None)
 
     assert (killed / "metrics.jsonl").read_text() == (whole / "metrics.jsonl").read_text()
-    expected, found = weights(whole), weights(killed)
-    assert all((expected[name] == found[name]).all() for name in expected)
+    assert (weights(whole) == weights(killed)).all()
 
 
 @pytest.mark.parametrize(("spec_of", "rows_of"), [(behaviour_spec, payments), (text_spec, texts)])
@@ -68,9 +44,21 @@ def test_two_processes_learn_what_one_learns(
     train(one, report=lambda _: None)
     train(two, report=lambda _: None)
 
-    expected, found = weights(one), weights(two)
-    flat = [np.concatenate([tensors[name].ravel() for name in expected]) for tensors in (expected, found)]
-    assert np.linalg.norm(flat[0] - flat[1]) / np.linalg.norm(flat[0]) <= 1e-5
+    assert relative_difference(one, two) <= 1e-5
+
+
+def test_two_agents_that_meet_on_an_address_learn_what_one_process_learns(tmp_path: Path) -> None:
+    one = write_run(tmp_path / "one", behaviour_spec(dropout=0.0), rows=payments())
+    two = write_run(tmp_path / "two", behaviour_spec(dropout=0.0, num_nodes=2), rows=payments())
+    meeting = ["--rdzv-backend=c10d", "--rdzv-id=7", f"--rdzv-endpoint=127.0.0.1:{free_port()}"]
+    nodes = ["--nnodes=2", "--nproc-per-node=1", *meeting, "--local-addr=127.0.0.1"]
+    command = [sys.executable, "-m", "torch.distributed.run", *nodes, "-m", "training", str(two)]
+
+    train(one, report=lambda _: None)
+    agents = [subprocess.Popen(command, cwd=ROOT, env=environment()) for _ in range(2)]
+
+    assert [agent.wait(timeout=120) for agent in agents] == [0, 0]
+    assert relative_difference(one, two) <= 1e-5
 
 
 def test_curves_are_reported_while_the_run_goes_on(behaviour_run: Path) -> None:
