@@ -72,18 +72,19 @@ class Orchestrated:
         self._run("-c", _CANDIDATE.format(detector=DETECTOR))
 
     def bare(self) -> None:
-        """Training alone, on the run folder that Dagster laid out before."""
+        """The command that the stage starts, on the run folder that Dagster laid out before."""
         run_dir = self.home / "bare"
         shutil.rmtree(run_dir, ignore_errors=True)
         run_dir.mkdir()
         laid_out = shelf.latest(Settings(self.home).runs / DETECTOR)
-        for name in ("detector.json", "training_set.parquet"):
+        for name in ("detector.json", "training_set.parquet", "training_set.json"):
             (run_dir / name).hardlink_to(laid_out / name)
-        self._run("-m", "training", str(run_dir))
+        self._run("-m", "training.launch", str(run_dir), MLFLOW_TRACKING_URI=f"sqlite:///{self.home / 'bare.db'}")
         assert (run_dir / "metrics.jsonl").read_bytes() == (laid_out / "metrics.jsonl").read_bytes()
 
-    def _run(self, *arguments: str) -> None:
-        subprocess.run([sys.executable, *arguments], check=True, env=self.environment, stdout=subprocess.DEVNULL)
+    def _run(self, *arguments: str, **environment: str) -> None:
+        env = self.environment | environment
+        subprocess.run([sys.executable, *arguments], check=True, env=env, stdout=subprocess.DEVNULL)
 
 
 def orchestrated_vs_bare(home: Path) -> tuple[float, dict[str, list[float]]]:
