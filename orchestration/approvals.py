@@ -11,8 +11,9 @@ import yaml
 from securesystemslib.signer import Signer
 
 from orchestration.settings import Settings
-from serving import approval, deployment
+from serving import approval, challenges, deployment
 from serving.bundle import Bundle
+from serving.challenges import Challenge
 from serving.deployment import Deployment, Shelves
 from serving.difference import difference, in_place_of
 from serving.evidence import Pack, write_evidence
@@ -117,6 +118,29 @@ class Approvals:
     def servable(self, detector: str) -> Deployment | None:
         """What may be served now: the newest deployment whose release and policy are approved."""
         return deployment.servable(self.ledger, self.people, self.shelves, detector)
+
+    def served(self, detector: str) -> tuple[Bundle, Bundle]:
+        """The release and the policy that are served now; raises ValueError where none are."""
+        if (now := self.servable(detector)) is None:
+            raise ValueError(f"no release of {detector} is served")
+        return find(self.settings.releases, now.release), find(self.settings.policies, now.policy)
+
+    def challenge(self, release: Bundle, *, share: float) -> Challenge:
+        """Let a signed release run beside what is served now, under the same policy."""
+        _, policy = self.served(release.name)
+        return challenges.challenge(self.ledger, self.people, release, policy, by=who(), share=share)
+
+    def end_challenge(self, release: Bundle, *, reason: str) -> Challenge:
+        """Stop the challenge of a release; raises ValueError where it has none."""
+        found = next((one for one in self.challenges() if one.release == release.digest), None)
+        if found is None:
+            raise ValueError(f"{release.subject} {release.digest[:12]} challenges nobody")
+        challenges.end(self.ledger, found, by=who(), reason=reason)
+        return found
+
+    def challenges(self) -> list[Challenge]:
+        """The challenges that run."""
+        return [one for found in challenges.challenges(self.ledger.entries()).values() for one in found]
 
     def was_deployed(self, release: Bundle, policy: Bundle) -> bool:
         """Whether this release was ever deployed under this policy, also if it no longer is."""

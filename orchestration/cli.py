@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from orchestration import cli_data, cli_ledger, cli_releases
+from orchestration import cli_data, cli_ledger, cli_releases, cli_serving
 
 app = typer.Typer(
     name="mews",
@@ -21,6 +21,7 @@ app = typer.Typer(
 cli_releases.add_to(app)
 cli_data.add_to(app)
 cli_ledger.add_to(app)
+cli_serving.add_to(app)
 
 
 def _end_quietly() -> None:

@@ -19,7 +19,7 @@ def seal(
     desk: Approvals, detector: str, moves: list[Move], *, reason: str, most: int, days: int
 ) -> tuple[Bundle, Backtest]:
     """Try a change of what is served now on the decisions of the last days, and seal both."""
-    release, policy = _served(desk, detector)
+    release, policy = desk.served(detector)
     hotfix = Hotfix(
         detector=detector,
         release=release.digest,
@@ -42,7 +42,7 @@ def seal(
 def deploy(desk: Approvals, prefix: str) -> Deployment:
     """Serve what is served now, changed as a signed hotfix says."""
     bundle = find(desk.shelves.hotfixes, prefix)
-    return desk.deploy(*_served(desk, bundle.name), hotfix=bundle)
+    return desk.deploy(*desk.served(bundle.name), hotfix=bundle)
 
 
 def _logged(desk: Approvals, detector: str, *, since_us: int) -> Iterator[Record]:
@@ -54,9 +54,3 @@ def _logged(desk: Approvals, detector: str, *, since_us: int) -> Iterator[Record
     yield from known
     seen = {record.decision_id for record in known}
     yield from (r for r in logged(desk.settings.decisions, since_us=since_us) if r.decision_id not in seen)
-
-
-def _served(desk: Approvals, detector: str) -> tuple[Bundle, Bundle]:
-    if (now := desk.servable(detector)) is None:
-        raise ValueError(f"no release of {detector} is served; there is nothing to change")
-    return find(desk.settings.releases, now.release), find(desk.settings.policies, now.policy)

@@ -18,9 +18,9 @@ from orchestration.settings import Settings
 from serving.bundle import Bundle, verify
 from serving.decide import decide
 from serving.release import read_policy, read_spec
+from training import cascade
 from training.detector import DetectorSpec
 from training.policy import Policy
-from training.scorer import Scorer
 
 ROWS = 50_000  # in memory at once
 
@@ -34,7 +34,7 @@ def score_file(settings: Settings, detector: str, source: Path, *, output: Path,
     does not hold are computed from the lake, as known at each row's `event_us`."""
     desk = Approvals(settings)
     release, policy = _chosen(desk, detector, prefix)
-    spec, scorer = read_spec(release), Scorer.load(verify(release.path, release.digest).path)
+    spec, scorer = read_spec(release), cascade.load(verify(release.path, release.digest).path)
     thresholds = json.loads((release.path / "thresholds.json").read_text(encoding="utf-8"))
     limits = {label: found["threshold"] for label, found in thresholds.items()}
     writer, num_rows = None, 0

@@ -21,6 +21,7 @@ from serving.room import Room
 
 log = logging.getLogger("mews.requests")
 STREAMED = frozenset({"/v1/bulk"})
+ENTERED = "mews.entered"  # in the scope of a request that holds a place already
 _ROUTES = PUBLIC | {"/v1/decisions", "/v1/scores", "/v1/moderations", "/v1/bulk", "/v1/releases"}
 _MEDIA_TYPES = frozenset({"application/json", "application/jsonl", "application/x-ndjson"})
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9_.:-]{1,64}\Z")
@@ -52,10 +53,16 @@ class Limits:
 
     max_body: int = 1 << 20
     body_timeout_s: float = 15.0
-    max_under_way: int = (
-        512  # requests; what comes beyond is refused at once, so that those inside are answered in time
-    )
     max_streams: int = 8
+
+
+def _retry_after(seconds: int) -> tuple[tuple[bytes, bytes], ...]:
+    return ((b"retry-after", str(seconds).encode()),)
+
+
+def busy() -> Refusal:
+    """There is no place for one more request."""
+    return Refusal(429, "overloaded", "too many requests are under way", _retry_after(1))
 
 
 def error_body(refusal: Refusal, request_id: str) -> bytes:
@@ -64,16 +71,26 @@ def error_body(refusal: Refusal, request_id: str) -> bytes:
     return msgspec.json.encode({"error": {**error, "request_id": request_id}})
 
 
+def refused(refusal: Refusal, request_id: str) -> tuple[list[tuple[bytes, bytes]], bytes]:
+    """The headers that only a refusal has, and its body."""
+    body = error_body(refusal, request_id)
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    headers += [(b"connection", b"close")] if refusal.status in (408, 413) else []
+    return [*headers, *refusal.headers], body
+
+
+def every_answer(request_id: str) -> list[tuple[bytes, bytes]]:
+    """The headers that every answer has."""
+    return [*_HEADERS, (b"x-request-id", request_id.encode())]
+
+
 class Guard:
     """ASGI middleware; what passes carries `caller` and `mews.request_id` in its scope and its body in memory."""
 
-    def __init__(self, app: ASGIApp, *, keys: KeyRing, metrics: Metrics, limits: Limits) -> None:
+    def __init__(self, app: ASGIApp, *, keys: KeyRing, metrics: Metrics, limits: Limits, room: Room) -> None:
         self._app, self._keys, self._metrics, self._limits = app, keys, metrics, limits
-        self._rates = RateLimit()
-        self._room, self._streams = (
-            Room(),
-            Room(limit=limits.max_streams, in_time_s=float("inf"), most=limits.max_streams),
-        )
+        self._rates, self._room = RateLimit(), room
+        self._streams = Room(limit=limits.max_streams, in_time_s=float("inf"), most=limits.max_streams)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Check, pass on, and note how it ended."""
@@ -85,8 +102,8 @@ class Guard:
         exchange = _Exchange(send, request_id)
         started = time.perf_counter()
         try:
-            caller = self._admit(scope, headers)
-            with self._place(scope["path"]):
+            with self._place(scope):
+                caller = self._admit(scope, headers)
                 receive = await self._bounded(scope, headers, receive=receive)
                 await self._app({**scope, "caller": caller, "mews.request_id": request_id}, receive, exchange.send)
         except Refusal as refusal:
@@ -117,14 +134,14 @@ class Guard:
             )
 
     @contextmanager
-    def _place(self, path: str) -> Iterator[None]:
+    def _place(self, scope: Scope) -> Iterator[None]:
         """Hold one of the places; a stream, which lasts, has a place of its own kind, and a probe needs none."""
-        if path in PUBLIC:
+        if scope["path"] in PUBLIC:
             yield
             return
-        room = self._streams if path in STREAMED else self._room
-        if (entered := room.enter()) is None:
-            raise Refusal(429, "overloaded", "too many requests are under way", _retry_after(1))
+        room = self._streams if scope["path"] in STREAMED else self._room
+        if (entered := scope.get(ENTERED) or room.enter()) is None:
+            raise busy()
         try:
             yield
         finally:
@@ -187,20 +204,15 @@ class _Exchange:
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            ours = [*_HEADERS, (b"x-request-id", self.request_id.encode())]
-            message = {**message, "headers": [*message.get("headers", []), *ours]}
+            message = {**message, "headers": [*message.get("headers", []), *every_answer(self.request_id)]}
         await self._send(message)
 
     async def refuse(self, refusal: Refusal) -> None:
         self.error = self.error or refusal.kind
         if self.status:  # the answer has begun; all that can be done is to end it
             return
-        body = error_body(refusal, self.request_id)
-        headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-        headers += [(b"connection", b"close")] if refusal.status in (408, 413) else []
-        await self.send(
-            {"type": "http.response.start", "status": refusal.status, "headers": [*headers, *refusal.headers]}
-        )
+        headers, body = refused(refusal, self.request_id)
+        await self.send({"type": "http.response.start", "status": refusal.status, "headers": headers})
         await self.send({"type": "http.response.body", "body": body})
 
 
@@ -227,7 +239,3 @@ def _check_media(headers: dict[bytes, bytes]) -> None:
     media = headers.get(b"content-type", b"").partition(b";")[0].strip().lower().decode(errors="replace")
     if media not in _MEDIA_TYPES:
         raise Refusal(415, "unsupported_media", f"content-type must be one of {', '.join(sorted(_MEDIA_TYPES))}")
-
-
-def _retry_after(seconds: int) -> tuple[tuple[bytes, bytes], ...]:
-    return ((b"retry-after", str(seconds).encode()),)

@@ -21,22 +21,29 @@ LONGEST_AGO_US = DAY  # as far back as states can tell facts apart, and as facts
 
 
 class Scorer(Protocol):
-    """What a sealed release can do: calibrated probabilities, one row per event and one column per label."""
+    """What a sealed release can do: calibrated probabilities, one row per event and one column per label.
+
+    Where it is a cascade it also says which events its first member answered alone.
+    """
 
     @property
     def spec(self) -> DetectorSpec: ...  # noqa: D102
 
-    def score(self, rows: Sequence[Mapping[str, Any]]) -> np.ndarray: ...  # noqa: D102
+    def judge(self, rows: Sequence[Mapping[str, Any]]) -> tuple[np.ndarray, np.ndarray | None]: ...  # noqa: D102
 
 
 @dataclass(frozen=True)
 class Assessment:
-    """Scores of one event and what they came from; without scores, why not."""
+    """Scores of one event and what they came from; without scores, why not.
+
+    `ended_early` says whether the first member of a cascade answered alone.
+    """
 
     at_us: int
     features: Features
     scores: dict[str, float] | None
     why_not: str = ""
+    ended_early: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -75,7 +82,10 @@ class Live:
             nothing = Features(missing=self.inputs)
             return [Assessment(at_us, nothing, None, f"features are unavailable ({error})") for _ in events]
         rows = [{**event, **known.values} for event, known in zip(events, features, strict=True)]
-        return [Assessment(at_us, k, s) for k, s in zip(features, self.score(rows), strict=True)]
+        probabilities, early = self.scorer.judge(rows)
+        ended = [None] * len(rows) if early is None else early.tolist()
+        found = zip(features, self._by_label(probabilities), ended, strict=True)
+        return [Assessment(at_us, known, scores, ended_early=end) for known, scores, end in found]
 
     def thresholds(self, row: Event) -> dict[str, float | None]:
         """The threshold of each label for an event with its features."""
@@ -88,7 +98,10 @@ class Live:
 
     def score(self, rows: Sequence[Event]) -> list[dict[str, float]]:
         """Probabilities by label of rows that hold the event's columns and the features."""
-        return [dict(zip(self.spec.labels, map(float, p), strict=True)) for p in self.scorer.score(rows)]
+        return self._by_label(self.scorer.judge(rows)[0])
+
+    def _by_label(self, probabilities: np.ndarray) -> list[dict[str, float]]:
+        return [dict(zip(self.spec.labels, row, strict=True)) for row in probabilities.tolist()]
 
     def _features(self, events: Sequence[Event], at_us: int) -> list[Features]:
         inputs = self.inputs

@@ -26,6 +26,9 @@ class Metrics:
         )
         self.shadow_starts = self._gauge("mews_shadow_starts", "Starts of a shadow's process", ["detector", "release"])
         self.canary_stopped = self._counter("mews_canary_stopped", "Canaries stopped by an alarm", ["detector"])
+        self.turned_away = self._gauge(
+            "mews_turned_away", "Requests refused before they were read, as too many came", []
+        )
         self.dropped = self._gauge("mews_backlog_dropped", "Items that did not fit a backlog", ["backlog"])
 
     def _counter(self, name: str, meaning: str, labels: list[str]) -> Counter:

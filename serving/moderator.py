@@ -176,6 +176,7 @@ class Moderator:
             actions_left=now.actions_left,
             text_digest=self._vault.digest(text) if self._vault and text is not None else None,
             strikes=strikes,
+            ended_early=assessed.ended_early,
         )
 
     def _decision(

@@ -21,6 +21,7 @@ from serving.live import Event
 from serving.metrics import Metrics
 from serving.moderator import Moderator
 from serving.past import Past
+from serving.room import Room
 from serving.shadow import Shadows
 from serving.source import LedgerSource
 from serving.trials import Trials
@@ -63,13 +64,15 @@ class Parts:
         app.state.desk = Desk(self.moderator, self.follower, self.trials, vault, past, home / "cache")
         self.admin = build_admin(home, Ledger(home / "ledger" / "ledger.jsonl"))
         app.mount(PREFIX, self.admin)
-        self.door: ASGIApp = Guard(app, keys=self.keys, metrics=self.metrics, limits=Limits())
+        self.room = Room()
+        self.door: ASGIApp = Guard(app, keys=self.keys, metrics=self.metrics, limits=Limits(), room=self.room)
         self._is_closing = threading.Event()
 
     def tick(self) -> None:
         """Follow what was deployed, what keys there are, and the age of the log."""
         self.follower.poll()
         self.trials.poll()
+        self.metrics.turned_away.set(self.room.num_turned_away)
         self.metrics.dropped.labels("features").set(self.pushes.num_dropped + self.pushes.num_failed)
         try:
             self.keys.refresh()

@@ -18,7 +18,7 @@ from training.policy import Action
 _random = random.Random(os.urandom(32))  # the kernel's own would hand the interpreter to another thread at each call
 DECISION_ID = re.compile(r"dec_[0-9a-f]{32}\Z")
 Value = float | str | None
-SCHEMA = 3
+SCHEMA = 4
 
 
 class UnknownSchema(ValueError):
@@ -72,6 +72,7 @@ class Record(msgspec.Struct, frozen=True):
     actions_left: int | None
     text_digest: str | None
     strikes: int
+    ended_early: bool | None  # whether a cascade's first member answered alone; None: the release is no cascade
     schema: int = SCHEMA
 
 
@@ -151,7 +152,12 @@ def from_2(fields: dict[str, Any]) -> dict[str, Any]:
     return fields | {"strikes": fields.get("strikes", 0)}
 
 
-_UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: from_1, 2: from_2}
+def from_3(fields: dict[str, Any]) -> dict[str, Any]:
+    """Schema 3 knew no cascade: every score came from the whole network."""
+    return fields | {"ended_early": None}
+
+
+_UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: from_1, 2: from_2, 3: from_3}
 
 
 class _Schema(msgspec.Struct):

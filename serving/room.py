@@ -21,6 +21,7 @@ class Room:
     limit: float = 128.0
     clock: Callable[[], float] = time.monotonic
     num_inside: int = 0
+    num_turned_away: int = 0  # before anything of them was read
     _last_cut: float = float("-inf")
 
     def enter(self) -> float | None:

@@ -10,29 +10,18 @@ import msgspec
 from _bentoml_sdk import Service
 from bentoml._internal.service.openapi.specification import PathItem
 from bentoml._internal.utils.cattr import bentoml_cattr
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp
 
 from serving.api import TABLES
 from serving.bento import SEALED, adopt
 from serving.events import MAX_EVENTS, InvalidEvent, parse_events
+from serving.front import Door, stand_before
 from serving.logs import log_as_json
 from serving.moderator import NotServed
 from serving.openapi import document
 from serving.parts import Parts
 
 T = TypeVar("T")
-
-
-class Door:
-    """What the server calls: our guarded routes, and BentoML's app for everything else; opened by the constructor."""
-
-    bentoml: ASGIApp
-    guarded: ASGIApp
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass on; BentoML's app also runs the service's constructor, as the server starts."""
-        app = self.guarded if scope["type"] == "http" else self.bentoml
-        await app(scope, receive, send)
 
 
 _door = Door()
@@ -48,6 +37,7 @@ class Doored(Service[T]):
     def to_asgi(self, is_main: bool = True) -> ASGIApp:
         """The app that the server calls."""
         _door.bentoml = super().to_asgi(is_main)
+        stand_before(_door)
         return _door
 
     @property
@@ -75,7 +65,7 @@ class Mews:
         log_as_json()
         adopt(Path(__file__).parents[1] / SEALED, home)
         self.parts = Parts(home, keys=Path(keys) if keys else None, stores=stores, bentoml=_door.bentoml)
-        _door.guarded = self.parts.door
+        _door.open(self.parts.door, room=self.parts.room)
         self.parts.tick()  # a worker accepts nothing before it has what is deployed
         threading.Thread(target=self.parts.run, name="follower", daemon=True).start()
 

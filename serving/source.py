@@ -20,8 +20,8 @@ from serving.live import Live
 from serving.people import load_people
 from serving.record import PolicyRef
 from serving.release import read_policy
+from training import cascade
 from training.golden import check_golden
-from training.scorer import Scorer
 
 
 class LedgerSource:
@@ -78,7 +78,7 @@ class LedgerSource:
         release = open_verified(path, asked.release, private=self._private)
         policy_path = self._shelves.policy(asked.policy_digest)
         policy = read_policy(open_verified(policy_path, asked.policy_digest, private=self._private))
-        scorer = Scorer.load(release.path)
+        scorer = cascade.load(release.path)
         check_golden(release.path, scorer)
         found = json.loads((release.path / "thresholds.json").read_text(encoding="utf-8"))
         live = Live(

@@ -24,8 +24,11 @@ class Platt(Contract):
 
     def probabilities(self, logits: Floats) -> Floats:
         """Calibrated probabilities, float32 as the scorer answers them."""
-        exponents = np.clip(self.a * logits.astype(np.float64) + self.b, -80, 80)
-        return (1 / (1 + np.exp(-exponents))).astype(np.float32)
+        return (1 / (1 + np.exp(-np.clip(self.log_odds(logits), -80, 80)))).astype(np.float32)
+
+    def log_odds(self, logits: Floats) -> Floats:
+        """Calibrated log-odds, float64."""
+        return self.a * logits.astype(np.float64) + self.b
 
 
 def fit(logits: Sample) -> Platt:

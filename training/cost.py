@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from training.cascade import load
 from training.evaluation import ServingCost
-from training.scorer import Scorer
 
 STORED = "cost.json"
 NUM_EVENTS = 200
@@ -18,7 +18,7 @@ def measure(run_dir: Path, rows: pa.Table) -> ServingCost:
     """The cost of a run's bundle; CPU time, not the clock's, so that a busy machine does not fail a candidate."""
     stored = run_dir / STORED
     if not stored.exists():
-        scorer, times = Scorer.load(run_dir / "bundle"), []
+        scorer, times = load(run_dir / "bundle"), []
         for row in rows.to_pylist():
             begun = time.process_time()
             scorer.score([row])

@@ -45,6 +45,24 @@ class Ratio(Contract):
     is_square: bool = False
 
 
+class Cascade(Contract):
+    """Let the first of `fit.members` answer alone about what it is sure of, so that fewer events cost an encoder.
+
+    Of what all members together would flag they must still be asked about `min_kept`, proved on `validation`. Where
+    they would be asked about more than `max_asked` of the benign events, they are asked about all: it pays too little.
+    """
+
+    min_kept: float = 0.97
+    max_asked: float = 0.25
+
+    @model_validator(mode="after")
+    def _bounds(self) -> Self:
+        for field in ("min_kept", "max_asked"):
+            if not 0 < getattr(self, field) < 1:
+                raise ValueError(f"cascade.{field} is {getattr(self, field)}; it must lie in (0, 1)")
+        return self
+
+
 class Retrain(Contract):
     """When a detector is trained again without being asked: by a calendar, or after so many newly labelled events."""
 
@@ -78,6 +96,7 @@ class DetectorSpec(Contract):
     max_similarity: float | None = 0.9
     gate: Gate = Gate()
     retrain: Retrain = Retrain()
+    cascade: Cascade | None = None
     fit: FitConfig = FitConfig()
 
     @model_validator(mode="after")
@@ -98,6 +117,14 @@ class DetectorSpec(Contract):
         for ratio in self.ratios:
             if unknown := {ratio.numerator, ratio.denominator} - known:
                 raise ValueError(f"detector.ratios {ratio.name!r} names {sorted(unknown)}, not in detector.numbers")
+        return self
+
+    @model_validator(mode="after")
+    def _cascade(self) -> Self:
+        if self.cascade and "encoder" not in self.fit.members[1:]:
+            raise ValueError(
+                f"fit.members is {self.fit.members}; a cascade needs 'encoder' and, before it, a member that is cheap"
+            )
         return self
 
     @model_validator(mode="after")

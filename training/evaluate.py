@@ -16,6 +16,8 @@ from training import (
     benign,
     calibration,
     card,
+    cascade,
+    cascade_choice,
     cost,
     label_errors,
     near_duplicates,
@@ -34,7 +36,6 @@ from training.measure import measure, summarize
 from training.metrics import Floats
 from training.per_segment import choose_per_segment, review_band
 from training.predictions import Predictions, read_trained_on
-from training.scorer import Scorer
 from training.shortcuts import measure_shortcuts
 from training.thresholds import Threshold
 from training.unseen_sources import measure_unseen_sources
@@ -51,6 +52,9 @@ def evaluate_run(run_dir: Path, *, data: Path | None = None) -> Evaluation:
     platt = calibration.fit_all(stored.of("validation"))
     calibration.write(run_dir / "bundle" / "calibration.json", platt)
     scores = calibration.probabilities(stored, platt)
+    if spec.cascade:
+        guide = choose_thresholds(spec, stored, scores, on="validation")
+        scores = cascade_choice.apply(run_dir, spec, stored, scores, guide=guide)
     chosen = choose_thresholds(spec, stored, scores)
     _write_json(run_dir / "bundle" / "thresholds.json", {name: one.model_dump() for name, one in chosen.items()})
     write_golden(run_dir / "bundle")
@@ -89,10 +93,12 @@ def evaluate_run(run_dir: Path, *, data: Path | None = None) -> Evaluation:
     return evaluation
 
 
-def choose_thresholds(spec: DetectorSpec, stored: Predictions, scores: Floats) -> dict[str, Threshold]:
+def choose_thresholds(
+    spec: DetectorSpec, stored: Predictions, scores: Floats, *, on: str = "calibration"
+) -> dict[str, Threshold]:
     """Prove each label's promise on `calibration`; `validation` only guides where to look."""
-    calibration_rows, guide_rows = ((stored.of(s), scores[stored.splits == s]) for s in ("calibration", "validation"))
-    return {label: _choose(spec, label, rows=calibration_rows, guide=guide_rows) for label in spec.labels}
+    rows, guide_rows = ((stored.of(s), scores[stored.splits == s]) for s in (on, "validation"))
+    return {label: _choose(spec, label, rows=rows, guide=guide_rows) for label in spec.labels}
 
 
 def _choose(
@@ -153,7 +159,7 @@ def _texts_under_test(
     data: Path | None,
 ) -> dict[str, Any]:
     """What a detector of texts must also show: the attack gym and its suites of benign texts."""
-    scorer = Scorer.load(run_dir / "bundle")
+    scorer = cascade.load(run_dir / "bundle")
     attacked, suites = run_dir / robustness.STORED, run_dir / benign.STORED
     robustness.attack(attacked, spec, test, inputs=read_inputs(run_dir, test.event_ids), scorer=scorer)
     missing = benign.store(suites, spec, scorer=scorer, data=data)
@@ -170,7 +176,7 @@ def _compare_with_champion(
     if not path.exists():
         return None
     entry = json.loads(path.read_bytes())
-    scorer = Scorer.load(Path(entry["path"]))
+    scorer = cascade.load(Path(entry["path"]))
     stored = json.loads((Path(entry["path"]) / "thresholds.json").read_bytes())
     champion = Champion(
         digest=entry["digest"],
@@ -184,7 +190,7 @@ def _compare_with_champion(
 def _bundle_difference(run_dir: Path, test: Predictions, *, scores: Floats) -> float:
     """How far the bundle's answers lie from the evaluated ones: what is sealed is what was judged."""
     rows = np.unique(np.linspace(0, len(scores) - 1, _NUM_PARITY_ROWS).astype(int))
-    answered = Scorer.load(run_dir / "bundle").score(read_inputs(run_dir, test.event_ids[rows]))
+    answered = cascade.load(run_dir / "bundle").score(read_inputs(run_dir, test.event_ids[rows]))
     return float(np.abs(answered - scores[rows]).max())
 
 

@@ -5,6 +5,7 @@ Needs torch, lightning, numpy, pyarrow, safetensors and pydantic, so that it run
 
 import os
 import shutil
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -13,8 +14,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from torch import Tensor
 
-from training.data import DetectorData, Examples, InOrder
+from training.data import Batch, DetectorData, Examples, InOrder
 from training.detector import DetectorSpec
 from training.encoder import Floats
 from training.module import WATCHED, DetectorModule
@@ -98,19 +100,23 @@ def write_predictions(path: Path, data: DetectorData, module: DetectorModule) ->
     """The raw logits of every row that was not trained on, with its labels and what evaluation groups by."""
     spec = data.spec
     table = data.split("validation", "calibration", "test")
-    logits_BL = predict(module, data.examples(table))
+    examples = data.examples(table)
+    columns = {"logit": predict(module, examples)}
+    if spec.cascade:
+        columns["first_logit"] = predict(module, examples, forward=module.first)
     names = ["event_id", "split", *spec.labels, *FACTS, *spec.slices]
     predictions = table.select([name for name in dict.fromkeys(names) if name in table.column_names])
-    for at, label in enumerate(spec.labels):
-        predictions = predictions.append_column(f"logit_{label}", pa.array(logits_BL[:, at]))
+    for name, logits_BL in columns.items():
+        for at, label in enumerate(spec.labels):
+            predictions = predictions.append_column(f"{name}_{label}", pa.array(logits_BL[:, at]))
     pq.write_table(predictions, path)
 
 
-def predict(module: DetectorModule, examples: Examples) -> Floats:
-    """Logits [N, L] of all examples, in their order."""
+def predict(module: DetectorModule, examples: Examples, *, forward: Callable[[Batch], Tensor] | None = None) -> Floats:
+    """Logits [N, L] of all examples, in their order: the module's, or those of one part of it."""
     module.eval()
     with torch.inference_mode():
-        parts = [module(batch) for batch in InOrder(examples)]
+        parts = [(forward or module)(batch) for batch in InOrder(examples)]
     return torch.cat(parts).numpy()
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from training.cascade import Cascade, load
 from training.encoder import Encoder
 from training.scorer import Scorer
 
@@ -43,13 +44,13 @@ def examples(encoder: Encoder) -> list[dict[str, Any]]:
 
 def write_golden(bundle: Path) -> None:
     """Write golden.json from what the bundle answers now; to be called last, once its calibration is in place."""
-    scorer = Scorer.load(bundle)
+    scorer = load(bundle)
     rows = examples(scorer.encoder)
     golden = {"rows": rows, "probabilities": scorer.score(rows).tolist()}
     (bundle / "golden.json").write_text(json.dumps(golden, ensure_ascii=False), encoding="utf-8")
 
 
-def check_golden(bundle: Path, scorer: Scorer) -> float:
+def check_golden(bundle: Path, scorer: Scorer | Cascade) -> float:
     """The largest difference from the golden answers; raises GoldenMismatch where it is above TOLERANCE."""
     golden = json.loads((bundle / "golden.json").read_text(encoding="utf-8"))
     difference = float(np.abs(scorer.score(golden["rows"]) - np.array(golden["probabilities"])).max())

@@ -55,6 +55,10 @@ class DetectorModule(L.LightningModule):
         """Logits [B, L] of a batch."""
         return worst(self.network(batch).mean(0), batch["owners_P"], num_rows=len(batch["dense_BD"]))
 
+    def first(self, batch: Batch) -> Tensor:
+        """Logits [B, L] of the network's first member alone."""
+        return worst(self.network(batch)[0], batch["owners_P"], num_rows=len(batch["dense_BD"]))
+
     def training_step(self, batch: Batch) -> Tensor:
         """The loss of one micro-batch."""
         # Dropout is a function of the step and the rank, so that a resumed run repeats what the killed one would do.

@@ -41,6 +41,7 @@ class Predictions:
     entities: NDArray[np.int64]
     cards: NDArray[np.object_]
     slices: dict[str, NDArray[np.object_]]
+    first_logits: Floats | None = None  # of the network's first member, where a cascade asks it
 
     def of(self, split: str) -> "Predictions":
         """The rows of one split; entities keep their numbers."""
@@ -96,6 +97,16 @@ def _of(table: pa.Table, spec: DetectorSpec) -> Predictions:
         entities=_entities(table),
         cards=_objects(table[_first_filled(table, _CARD_COLUMNS) or "event_id"]),
         slices={name: _slice_values(table[name]) for name in _slice_names(table, spec)},
+        first_logits=_logits(columns, "first_logit", spec.labels),
+    )
+
+
+def _logits(columns: dict[str, pa.ChunkedArray], prefix: str, labels: list[str]) -> Floats | None:
+    names = [f"{prefix}_{label}" for label in labels]
+    return (
+        np.column_stack([columns[name].to_numpy() for name in names]).astype(np.float32)
+        if names[0] in columns
+        else None
     )
 
 

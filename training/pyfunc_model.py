@@ -8,7 +8,7 @@ from pathlib import Path
 import mlflow
 import pandas as pd
 
-from training.scorer import Scorer
+from training.cascade import load
 
 
 class DetectorModel(mlflow.pyfunc.PythonModel):
@@ -16,7 +16,7 @@ class DetectorModel(mlflow.pyfunc.PythonModel):
 
     def load_context(self, context: mlflow.pyfunc.PythonModelContext) -> None:
         """Load the bundle."""
-        self.scorer = Scorer.load(Path(context.artifacts["bundle"]))
+        self.scorer = load(Path(context.artifacts["bundle"]))
 
     def predict(self, model_input: pd.DataFrame) -> pd.DataFrame:
         """Score events; a missing number or category is null."""

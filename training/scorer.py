@@ -4,14 +4,14 @@ import json
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
 from training.detector import DetectorSpec
-from training.encoder import Encoded, Encoder, Floats, Rows
+from training.encoder import Doubles, Encoded, Encoder, Floats, Rows
 from training.reader import NGRAMS, PIECES, Bags
 from training.vectors import GRAPH, Embedder, open_graph
 
@@ -34,8 +34,8 @@ class Scorer:
     tables: dict[str, Floats]
     embedder: Embedder | None
     session: ort.InferenceSession
-    slopes: npt.NDArray[np.float64]
-    intercepts: npt.NDArray[np.float64]
+    slopes: Doubles
+    intercepts: Doubles
 
     @classmethod
     def load(cls, bundle: Path) -> Self:
@@ -56,7 +56,15 @@ class Scorer:
 
     def score(self, rows: "Rows | pa.Table") -> Floats:
         """Calibrated probabilities [N, L], labels in the order of the spec; bad input raises ValueError naming it."""
-        return (1 / (1 + np.exp(-(self.slopes * self.logits(rows) + self.intercepts)))).astype(np.float32)
+        return probabilities(self.log_odds(rows))
+
+    def judge(self, rows: "Rows | pa.Table") -> tuple[Floats, npt.NDArray[np.bool_] | None]:
+        """As `score`, and which records ended early: there is no cascade here, so it cannot be said."""
+        return self.score(rows), None
+
+    def log_odds(self, rows: "Rows | pa.Table") -> Doubles:
+        """Calibrated log-odds [N, L]."""
+        return self.slopes * self.logits(rows) + self.intercepts
 
     def logits(self, rows: "Rows | pa.Table") -> Floats:
         """Raw logits [N, L]."""
@@ -77,6 +85,11 @@ class Scorer:
             assert self.embedder is not None
             return self.embedder.vectors(encoded.bags[PIECES])
         return pool(self.tables[reader], encoded.bags[BAGS[reader]])
+
+
+def probabilities(log_odds: npt.NDArray[Any]) -> Floats:
+    """Probabilities of log-odds."""
+    return (1 / (1 + np.exp(-log_odds))).astype(np.float32)
 
 
 def pool(table: Floats, bags: Bags) -> Floats:

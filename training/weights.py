@@ -19,9 +19,14 @@ def write_weights(bundle: Path, spec: DetectorSpec, *, encoder: Encoder, network
     save_file(weights, bundle / "model.safetensors")
 
 
+def read_spec(bundle: Path) -> DetectorSpec:
+    """The spec that a bundle was made from."""
+    return DetectorSpec.model_validate_json((bundle / "spec.json").read_text(encoding="utf-8"))
+
+
 def load_network(bundle: Path) -> tuple[nn.Module, Encoder]:
     """The network of a bundle, ready to answer, and its encoder."""
-    spec = DetectorSpec.model_validate_json((bundle / "spec.json").read_text(encoding="utf-8"))
+    spec = read_spec(bundle)
     encoder = Encoder.from_json((bundle / "encoder.json").read_text(encoding="utf-8"))
     network = build_network(spec, encoder)
     network.load_state_dict(load_file(bundle / "model.safetensors"))

@@ -4,6 +4,7 @@ Two services of one home answer a client process; again and again one of them, o
 SIGKILL and started again. Meanwhile and afterwards the log is compacted, and every acknowledged decision is looked for.
 """
 
+import json
 import os
 import random
 import socket
@@ -27,10 +28,13 @@ from serving.compaction import compact
 from serving.segments import waiting
 from serving.vault import Vault
 from tests.bench.harness import IS_SMALL, report
-from tests.bench.homes import api_key, deployed, ngram_spec, trained
+from tests.bench.homes import api_key, deployed, ngram_spec, real_texts, trained
+from tests.bench.load import request
+from tests.bench.servers import Server, measure
+from tests.serving.service.served import wait_until
 
 NUM_KILLS = 4 if IS_SMALL else 50
-ROUNDS, ROUND_S = (1, 3.0) if IS_SMALL else (7, 8.0)
+ROUNDS, ROUND_REQUESTS = (2, 500) if IS_SMALL else (7, 4000)
 PATIENCE_S = 120.0
 FIRST_DAY = date(2018, 1, 1)
 LIMITS = {
@@ -73,10 +77,6 @@ class Service:
         """The master and its workers."""
         assert self.process is not None
         return [self.process, *self.process.children(recursive=True)]
-
-    def cpu_s(self) -> float:
-        """Seconds of CPU that the living processes of the tree have used."""
-        return sum(sum(p.cpu_times()[:2]) for p in self.tree())
 
     def kill_worker(self) -> None:
         """SIGKILL to the worker alone; its master starts another one."""
@@ -140,7 +140,7 @@ def main() -> None:
         "acknowledged": len(acks),
         "events_in_lake": num_events,
     }
-    report("log", figures, limits=LIMITS, raw={"recovery_s": recovery_s, "cpu_ms_with_and_without": cpu})
+    report("log", figures, limits=LIMITS, raw={"recovery_s": recovery_s, "cpu_us_with_and_without": cpu})
 
 
 def killed_under_load(home: Path) -> tuple[int, list[float], list[tuple[str, str]]]:
@@ -187,26 +187,25 @@ def looked_for(home: Path, acks: Sequence[tuple[str, str]]) -> tuple[int, int, i
 
 
 def cpu_per_request(home: Path) -> list[tuple[float, float]]:
-    """Milliseconds of CPU of the whole tree for each acknowledged request, with the log and without it, by round."""
+    """Microseconds of CPU of the whole tree for each request at saturation, with the log and without it, by round."""
     targets = ("serving.service:Mews", "tests.bench.service_without_log:Mews")
     found: dict[str, list[float]] = {target: [] for target in targets}
+    bodies = [{"detector": "content", "event": {"text": text, "account_id": "a"}} for text in real_texts(1000)]
+    key = {"authorization": f"Bearer {_key(home)}"}
+    requests = {"single": [request("/v1/decisions", json.dumps(body).encode(), **key) for body in bodies]}
     with serving([Service(home, target) for target in targets]) as services:
+        for service in services:
+            assert service.process is not None
+            wait_until(f"http://127.0.0.1:{service.port}/readyz", service.process)
         for number in range(-1, ROUNDS):  # the first round warms up
             for service in services:
-                ms = _cpu_ms(home, service)
+                assert service.process is not None
+                server = Server(service.port, service.process.pid, requests)
+                measured = measure(server, "single", connections=32, most=ROUND_REQUESTS)
+                assert not measured.num_failed
                 if number >= 0:
-                    found[service.target].append(ms)
+                    found[service.target].append(measured.cpu_us)
     return list(zip(*found.values(), strict=True))
-
-
-def _cpu_ms(home: Path, service: Service) -> float:
-    with asked(home, [service], connections=32) as acks:
-        acks.wait(service.port, 0.0)
-        before, begun = service.cpu_s(), len(acks.ids)
-        time.sleep(ROUND_S)
-        used = service.cpu_s() - before
-        acks.read()
-    return used * 1000 / (len(acks.ids) - begun)
 
 
 @contextmanager

@@ -112,7 +112,7 @@ def swap(
     changing = threading.Thread(target=change)
     changing.start()
     outcome, rate = Outcome(), quiet.num(200) / quiet.wall_s
-    while len(outcome.statuses) < REQUESTS or num_swaps[0] < SWAPS:
+    while changing.is_alive() and (len(outcome.statuses) < REQUESTS or num_swaps[0] < SWAPS):
         found = load(Plan(server.port, requests, CONNECTIONS, seconds=60, most=ROUND_REQUESTS, keep_bodies=True))
         for name in ("seconds", "at", "statuses", "bodies"):
             getattr(outcome, name).extend(getattr(found, name))

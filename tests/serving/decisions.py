@@ -50,6 +50,7 @@ def record(event: dict[str, Any], *, vault: Vault | None = None, text: str | Non
         degraded=False,
         actions_left=10,
         strikes=0,
+        ended_early=None,
         text_digest=vault.digest(text) if vault and text is not None else None,
     )
     return msgspec.structs.replace(decided, **fields)

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from serving.decision_log import DecisionLog, read_segment
-from serving.segments import sealed_segments
+from serving.segments import sealed_segments, whole
 
 WRITER = """
 import asyncio, sys
@@ -53,3 +53,18 @@ def test_a_killed_writer_loses_nothing_that_it_acknowledged(tmp_path: Path) -> N
     kept = records(tmp_path)
     assert kept[: len(acknowledged)] == [b'{"number":%d}' % number for number in acknowledged]
     assert len(kept) == len(set(kept))
+
+
+def test_the_zeros_ahead_are_no_records_and_do_not_stay(tmp_path: Path) -> None:
+    log = DecisionLog(tmp_path)
+    asyncio.run(log.append([b'{"number":1}']))
+
+    [begun] = tmp_path.glob("*.open")
+    reserved, found = begun.stat().st_size, list(read_segment(begun))
+    log.close()
+    [sealed] = sealed_segments(tmp_path)
+
+    assert reserved > 1 << 20
+    assert found == [b'{"number":1}']
+    assert sealed.stat().st_size < 100
+    assert whole(sealed) == [b'{"number":1}']

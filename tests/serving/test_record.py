@@ -33,7 +33,7 @@ def test_a_record_of_the_first_schema_is_upgraded_and_nothing_else_in_it_changes
     upgraded = decode(msgspec.json.encode(SCHEMA_1))
 
     policy = {"name": "content", "version": 1, "digest": "p" * 64, "hotfix": ""}
-    added = {"policy": policy, "text_digest": None, "strikes": 0, "schema": SCHEMA}
+    added = {"policy": policy, "text_digest": None, "strikes": 0, "ended_early": None, "schema": SCHEMA}
     assert msgspec.to_builtins(upgraded) == SCHEMA_1 | added
 
 

@@ -10,7 +10,7 @@ from starlette.testclient import TestClient
 from serving.bundle import Bundle
 from serving.decision_log import read_segment
 from serving.parts import Parts
-from serving.segments import sealed_segments
+from serving.segments import frames, sealed_segments
 from tests.serving.service.conftest import Team
 from tests.serving.service.test_service import SPAM, decide
 
@@ -67,7 +67,8 @@ def test_a_file_that_may_not_grow_is_answered_with_503_and_goes_on_when_it_may(
         parts.tick()
         decide(client)
         [segment] = (team.home / "decisions").glob("*.open")
-        resource.setrlimit(resource.RLIMIT_FSIZE, (segment.stat().st_size + 100, before[1]))
+        written = max(end for end, _ in frames(segment.read_bytes()))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (written + 100, before[1]))
         try:
             refused = decide(client, SPAM * 100)
         finally:

@@ -45,6 +45,7 @@ def record(score: float, *, country: str = "AT", at_us: int = 0) -> Record:
         degraded=False,
         actions_left=None,
         strikes=0,
+        ended_early=None,
     )
 
 
