@@ -11,7 +11,7 @@ from dataclasses import asdict
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
-from feature_repo.lake import DAY_US
+from feature_repo.lake import DAY_US, start_us
 from feature_repo.tables import EVENT_TABLES
 from feature_repo.windows import VIEWS
 from orchestration.demo_scene import Demo, failures, stack, wait_until_served
@@ -108,8 +108,8 @@ def open_the_day(demo: Demo) -> LiveDay:
     """Begin to ask the service about everything that happens on a day that nobody trained on."""
     from serving.auth import create_key
 
-    events = list(events_of(demo.world, demo.live_date, demo.detectors))
-    evening_us = time.time_ns() // 1000 - int((1 - EVENING) * DAY_US)
+    events = events_of(demo.world, demo.live_date, demo.detectors)
+    evening_us = start_us(demo.live_date) + int(EVENING * DAY_US)
     day = LiveDay(
         url=f"http://127.0.0.1:{demo.ports.service}",
         key=create_key(demo.settings.home / "api_keys.json", "demo", scopes=["decide", "read"]),
@@ -148,11 +148,16 @@ def finish_the_day(demo: Demo, day: LiveDay, second: dict[str, str]) -> None:
 
 
 def bring_back(demo: Demo, since: date) -> int:
-    """Compact the decision log into the lake, and look for drift of each detector; returns the number of decisions."""
-    with demo.story.stage("what was decided comes back into the lake"):
-        tables = ["lake/decisions", *(f"{name}/decisions" for name in demo.detectors)]
-        require(materialize(demo.settings, tables, first=since, last=datetime.now(UTC).date()))
-    with demo.settings.lake.connect() as connection:
+    """Compact the decision log into the lake, look for drift of each detector, and check the day's events like others.
+
+    Returns the number of decisions.
+    """
+    settings, today = demo.settings, datetime.now(UTC).date()
+    with demo.story.stage("what was decided comes back into the lake, and its events pass the checks"):
+        decided = ["lake/decisions", *(f"{name}/decisions" for name in demo.detectors)]
+        require(materialize(settings, decided, first=since, last=today))
+        require(materialize(settings, [f"lake/{table}" for table in demo.tables], first=demo.live_date))
+    with settings.lake.connect() as connection:
         [(num_decisions,)] = connection.execute("SELECT count(*) FROM decisions").fetchall()
     return int(num_decisions)
 

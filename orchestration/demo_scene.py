@@ -40,6 +40,11 @@ class Demo:
         return {name: detector for name, detector in found.items() if not self.only or name in self.only}
 
     @property
+    def tables(self) -> list[str]:
+        """The tables of events that the service is asked about."""
+        return sorted({detector.spec.events for detector in self.detectors.values()})
+
+    @property
     def live_date(self) -> date:
         """The day after the last one of the lake, which nobody trained on: yesterday."""
         return self.world.scale.date_of(self.world.scale.num_days)

@@ -3,8 +3,8 @@
 import asyncio
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import date
 
 import httpx
@@ -101,14 +101,11 @@ class LiveDay:
         self.answers.append(Answered(detector, live.truth, tuple(answer["labels"]), answer["release"], seconds))
 
 
-def events_of(world: World, day: date, detectors: Mapping[str, Detector]) -> Iterator[tuple[str, LiveEvent]]:
-    """The events of a day of the world, each with every detector that scores its table.
-
-    The service answers for the last 24 hours, so the day is moved to end now, whatever the hour is.
-    """
-    moved_us = time.time_ns() // 1000 - world.scale.start_us(world.scale.num_days + 1)
-    for told in world.live_events(day):
-        live = replace(told, event={**told.event, "event_us": told.event["event_us"] + moved_us})
-        for name, detector in detectors.items():
-            if detector.spec.events == live.table:
-                yield name, live
+def events_of(world: World, day: date, detectors: Mapping[str, Detector]) -> list[tuple[str, LiveEvent]]:
+    """The events of a day of the world in their order, each with every detector that scores its table."""
+    return [
+        (name, live)
+        for live in world.live_events(day)
+        for name, detector in detectors.items()
+        if detector.spec.events == live.table
+    ]
