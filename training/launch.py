@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
 from pathlib import Path
 
@@ -34,11 +35,14 @@ def main() -> None:
 def launch(run_dir: Path, *, report: Callable[[str], None]) -> dict[str, float | int | str]:
     """Train, evaluate, register; return the numbers of result.json. Reads MEWS_DATA."""
     import_module("training.near_duplicates").find(run_dir)
-    train(run_dir, report=report)
+    with ThreadPoolExecutor(1) as pool:  # matplotlib and MLflow take seconds to import, in which the fit goes on
+        later = pool.map(import_module, ("training.evaluate", "training.registry"))
+        train(run_dir, report=report)
+    evaluate, registry = later
     import_module("training.unseen_sources").train_folds(run_dir, train=lambda fold: train(fold, report=report))
     data = os.environ.get("MEWS_DATA")
-    import_module("training.evaluate").evaluate_run(run_dir, data=Path(data) if data else None)  # matplotlib
-    import_module("training.registry").register(run_dir)  # MLflow
+    evaluate.evaluate_run(run_dir, data=Path(data) if data else None)
+    registry.register(run_dir)
     return json.loads((run_dir / "result.json").read_text(encoding="utf-8"))
 
 

@@ -27,7 +27,7 @@ LIMITS = {
     "orchestrated_vs_bare": "<= 1.2",
 }
 NUM_ROWS = 2_000 if IS_SMALL else 40_000
-EPOCHS = 8 if IS_SMALL else 40
+EPOCHS = 8 if IS_SMALL else 20
 ROUNDS = 1 if IS_SMALL else 2
 KILLS = 2
 
