@@ -51,8 +51,9 @@ LIGHTGBM = {
     "verbose": -1,
 }
 NUM_TREES = 300
-# The shipped detector is fitted longer, for a service that is twenty times smaller.
-FIT = FitConfig(num_starts=2, max_epochs=12, patience=5, global_batch_size=256, negative_share=0.25)
+# The shipped detector is fitted longer, for a service that is twenty times smaller. With a quarter of the negatives it
+# fell 0.02 behind LightGBM on the forward period, in payments at compromised merchants.
+FIT = FitConfig(num_starts=2, max_epochs=8, patience=5, global_batch_size=512, learning_rate=0.004, negative_share=0.5)
 Floats = NDArray[np.floating]
 
 

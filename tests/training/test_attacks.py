@@ -66,6 +66,20 @@ def test_training_shows_seen_techniques_alone_and_to_harmful_and_benign_texts_al
     assert abs(_share_of_spam(added) - _share_of_spam(rows)) < 0.04
 
 
+def test_a_disguise_that_breaks_a_rule_is_shown_with_that_label_and_leaves_the_others_as_they_are() -> None:
+    rows = texts(2000).append_column("jailbreak_injection", pa.array(np.zeros(2000, np.int8)))
+    spec = text_spec(disguised_share=0.5).model_copy(update={"labels": ["fraud_spam", "jailbreak_injection"]})
+    jailbreak = TECHNIQUES["jailbreak"]
+    originals = {row["event_id"]: row for row in rows.to_pylist()}
+
+    added = augment(rows, spec).slice(len(rows)).to_pylist()
+
+    framed = [jailbreak.apply(originals[row["event_id"]]["text"], seed=spec.fit.seed) in row["text"] for row in added]
+    assert any(framed)
+    assert [row["jailbreak_injection"] for row in added] == framed
+    assert all(row["fraud_spam"] == originals[row["event_id"]]["fraud_spam"] for row in added)
+
+
 def test_augmentation_depends_on_the_seed_alone_and_is_off_unless_asked_for() -> None:
     rows = texts(300)
 

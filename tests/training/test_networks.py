@@ -14,10 +14,13 @@ from rtdl_num_embeddings import PeriodicEmbeddings as PublishedEmbeddings
 from tests.training.conftest import behaviour_spec, payments, text_spec, texts, tiny_encoder, write_run
 from training.data import DetectorData
 from training.detector import DetectorSpec
+from training.encoder import Encoder
 from training.module import masked_loss
 from training.networks.registry import NETWORKS, build_network
 from training.networks.tabular import FREQUENCY_SCALE, NUM_FREQUENCIES, PeriodicEmbeddings
-from training.networks.text import TextNetwork, worst
+from training.networks.text import MeanOfNgrams, TextNetwork, worst
+from training.reader import Bags
+from training.scorer import Table
 
 CASES = {
     "ngram": (text_spec, texts, {}),
@@ -60,6 +63,22 @@ def test_a_network_learns_a_few_rows_by_heart(name: str, tmp_path: Path) -> None
     assert logits_BL.shape == (32, len(spec.labels))
     assert loss < 0.1
     assert all(parameter.grad is not None for parameter in network.parameters() if parameter.requires_grad)
+
+
+def test_an_n_gram_counts_as_much_as_its_importance_says_in_training_and_in_serving() -> None:
+    spec = text_spec()
+    network = MeanOfNgrams(spec, Encoder.fit(texts(10), spec))
+    torch.nn.init.normal_(network.importance)
+    bags = Bags.of(np.array([3, 3, 9, 1, 7]), np.array([3, 0, 2]))
+    rows, importance = (table.detach().numpy() for table in (network.weight, network.importance))
+
+    trained = network({"ngrams": torch.from_numpy(bags.ids), "ngrams_offsets_P": torch.from_numpy(bags.bounds[:-1])})
+    served = Table(rows, np.exp(importance)).pool(bags)
+
+    expected = [np.average(rows[ids], axis=0, weights=np.exp(importance[ids, 0])) for ids in ([3, 3, 9], [1, 7])]
+    assert np.allclose(served[[0, 2]], expected, atol=1e-6)
+    assert np.allclose(trained.detach(), served, atol=1e-6)
+    assert (served[1] == 0).all()
 
 
 @given(st.lists(st.integers(1, 4), min_size=1, max_size=6), st.randoms(use_true_random=False))

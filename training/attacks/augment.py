@@ -1,7 +1,8 @@
 """Shows training texts once more in disguise, harmful and harmless alike, so that a disguise says nothing by itself.
 
 Half of the disguised texts also stand between harmless texts of the training set: what surrounds a violation must not
-hide it, and what usually comes from a harmless source must not prove harmlessness.
+hide it, and what usually comes from a harmless source must not prove harmlessness. A disguise that breaks a rule by
+itself is shown with that label, so that it is not taken for another violation.
 """
 
 import numpy as np
@@ -22,15 +23,20 @@ def augment(rows: pa.Table, spec: DetectorSpec) -> pa.Table:
         return rows
     rng = np.random.default_rng(spec.fit.seed)
     chosen = rows.take(np.flatnonzero(rng.random(len(rows)) < spec.fit.disguised_share))
-    texts = _surround(_disguise(chosen[spec.text].to_pylist(), rng, seed=spec.fit.seed), _benign(rows, spec), rng)
-    column = pa.array(texts, rows.schema.field(spec.text).type)
-    return pa.concat_tables([rows, chosen.set_column(rows.column_names.index(spec.text), spec.text, column)])
+    seen = [technique for technique in TECHNIQUES.values() if technique.is_seen]
+    which = [seen[at] for at in rng.integers(0, len(seen), len(chosen))]
+    pairs = zip(which, chosen[spec.text].to_pylist(), strict=True)
+    disguised = [technique.apply(text, seed=spec.fit.seed) for technique, text in pairs]
+    texts = _surround(disguised, _benign(rows, spec), rng)
+    shown = _replace(chosen, spec.text, pa.array(texts, rows.schema.field(spec.text).type))
+    for label in spec.labels:
+        is_violated = pa.array([label in technique.violates for technique in which])
+        shown = _replace(shown, label, pc.if_else(is_violated, pa.scalar(1, shown[label].type), shown[label]))
+    return pa.concat_tables([rows, shown])
 
 
-def _disguise(texts: list[str], rng: np.random.Generator, *, seed: int) -> list[str]:
-    shown = [technique for technique in TECHNIQUES.values() if technique.is_seen and not technique.violates]
-    which = rng.integers(0, len(shown), len(texts))
-    return [shown[at].apply(text, seed=seed) for at, text in zip(which, texts, strict=True)]
+def _replace(rows: pa.Table, name: str, column: pa.Array | pa.ChunkedArray) -> pa.Table:
+    return rows.set_column(rows.column_names.index(name), name, column)
 
 
 def _surround(texts: list[str], benign: list[str], rng: np.random.Generator) -> list[str]:

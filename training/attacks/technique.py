@@ -18,7 +18,7 @@ class Technique:
 
     `is_seen`: training may show it to a detector, and the normaliser may be designed for it; else it is held out.
     `violates`: labels that the rewriting itself makes true, such as a jailbreak around a harmless question. They say
-    nothing about the twin, so they are left out where it is measured, and training does not show such a technique.
+    nothing about the twin, so they are left out where it is measured; training shows such a technique with them.
     """
 
     name: str
