@@ -15,13 +15,14 @@ help: ## list the targets
 setup: $(VENV)/.synced ## install exactly what requirements.txt pins into .venv
 
 # Without find-links the lock's torch comes from the index, whose build needs packages that the lock does not name.
-# Compiled once here: where PYTHONDONTWRITEBYTECODE is set, every process would compile all that it imports.
+# All is compiled once: where PYTHONDONTWRITEBYTECODE is set, every process would compile what it imports.
 $(VENV)/.synced: requirements.txt pyproject.toml
 	@test -x $(PY) || python3 -m venv $(VENV)
 	@$(PY) -m pip install --quiet --disable-pip-version-check uv==0.13.9
 	@$(PY) -m uv pip sync --quiet --compile-bytecode --python $(PY) $(FIND_LINKS) requirements.txt
 	@$(if $(PIP_FIND_LINKS),,$(PY) -m uv pip install --quiet --compile-bytecode --python $(PY) --reinstall-package torch torch==2.13.0)
 	@$(PY) -m uv pip install --quiet --python $(PY) --no-deps --editable .
+	@$(PY) -m compileall -q feature_repo training serving orchestration
 	@touch $@
 
 demo: setup ## a simulated service, from raw events to an approved, answering detector

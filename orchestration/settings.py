@@ -5,9 +5,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from typing import Literal, Self
+from typing import TYPE_CHECKING, Literal, Self
 
-from feature_repo.lake import Lake
+if TYPE_CHECKING:
+    from feature_repo.lake import Lake
 
 Profile = Literal["embedded", "team"]
 DEFS = Path(__file__).parent / "defs"
@@ -51,8 +52,10 @@ class Settings:
         )
 
     @property
-    def lake(self) -> Lake:
+    def lake(self) -> "Lake":
         """The lake of this home."""
+        from feature_repo.lake import Lake
+
         return Lake(self.home / "lake", memory_limit=self.memory_limit)
 
     @property

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from training.policy import Contract
 
 _NAMED = re.compile(r"Value error, (\w+\.)?(?P<field>\w+) is ")
+_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast, where PyYAML was built with it
 C = TypeVar("C", bound=Contract)
 
 
@@ -18,7 +19,7 @@ def read_contract(path: Path, kind: type[C], *, at: Sequence[str] = ()) -> C:
     """The contract below some keys of a file; raises ValueError."""
     text = path.read_text(encoding="utf-8")
     try:
-        content, tree = yaml.safe_load(text), yaml.compose(text, yaml.SafeLoader)
+        content, tree = yaml.load(text, _Loader), yaml.compose(text, _Loader)  # noqa: S506  # a safe one
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise ValueError(f"{_name(path)}:{line}: this is not YAML: {error.problem}") from error

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
-import pyarrow.parquet as pq
 
 from orchestration.settings import Settings
 
@@ -28,6 +27,8 @@ def of(context: dg.AssetExecutionContext) -> list[date]:
 
 def num_rows(folder: Path) -> dict[str, Any]:
     """How many rows the files of one day hold, under the name that Dagster draws."""
+    import pyarrow.parquet as pq
+
     return {"dagster/partition_row_count": sum(pq.read_metadata(file).num_rows for file in folder.glob("*.parquet"))}
 
 

@@ -6,14 +6,17 @@ import urllib.request
 from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from feature_repo.lake import Lake
 from feature_repo.tables import TABLES
 from orchestration.settings import Settings
 from orchestration.stages import shelf
 from training.detector import DetectorSpec
+
+if TYPE_CHECKING:
+    from feature_repo.lake import Lake
 
 _TIMEOUT_S = 10
 
@@ -111,7 +114,7 @@ def tell(url: str, text: str, run_id: str) -> None:
         pass
 
 
-def num_labelled(lake: Lake, spec: DetectorSpec, *, after_us: int) -> int:
+def num_labelled(lake: "Lake", spec: DetectorSpec, *, after_us: int) -> int:
     """How many of a detector's events have a verdict about its labels that became known after a moment."""
     with lake.connect() as connection:
         query = """
@@ -128,7 +131,7 @@ def _chain(spec: DetectorSpec) -> list[dg.AssetKey]:
     return [dg.AssetKey([spec.name, stage]) for stage in ("training_set", "candidate", "release")]
 
 
-def _waiting(lake: Lake) -> dict[date, list[Path]]:
+def _waiting(lake: "Lake") -> dict[date, list[Path]]:
     """The days of which something lies in the inbox."""
     days = sorted({day for table in TABLES for day in lake.days("inbox", table)})
     return {day: [f for t in TABLES for f in lake.folder("inbox", t, day).glob("*.parquet")] for day in days}

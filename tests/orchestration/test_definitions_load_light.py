@@ -1,7 +1,7 @@
 import subprocess
 import sys
 
-HEAVY = ("torch", "lightning", "mlflow", "feast", "great_expectations")
+HEAVY = ("torch", "lightning", "mlflow", "feast", "great_expectations", "duckdb", "pyarrow")
 
 
 def test_the_code_location_loads_none_of_the_heavy_libraries() -> None:
