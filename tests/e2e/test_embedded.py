@@ -35,12 +35,13 @@ def played(project: Path, embedded: dict[str, str]) -> dict[str, Any]:
 @pytest.fixture
 def ports(project: Path, embedded: dict[str, str], played: dict[str, Any]) -> Iterator[Ports]:
     """Where `mews up` shows the home, in which one more release waits for people."""
-    subprocess.run([sys.executable, "-c", SEAL], cwd=project, env=embedded, check=True, capture_output=True)
     ports = Ports.free()
+    env = {**embedded, "MEWS_SERVICE_URL": f"http://localhost:{ports.service}"}
+    subprocess.run([sys.executable, "-c", SEAL], cwd=project, env=env, check=True, capture_output=True)
     command = [sys.executable, "-m", "orchestration.cli", "up", "--dagster-port", ports.dagster]
     command += ["--mlflow-port", ports.mlflow, "--service-port", ports.service]
     up = subprocess.Popen(
-        [str(part) for part in command], cwd=project, env=embedded, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        [str(part) for part in command], cwd=project, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )
     try:
         for url in (f"http://127.0.0.1:{ports.mlflow}/health", f"http://127.0.0.1:{ports.dagster}/server_info"):

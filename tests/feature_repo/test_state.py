@@ -55,7 +55,7 @@ def test_a_moment_before_the_facts_that_are_kept_one_by_one_is_answered_as_the_f
     view = VIEWS["account_payments"]
     state = State(Shape(view))
     for number in range(TAIL + 10):
-        state.push(Fact(NOON + number * SECOND, number, (1, 1), ()))
+        state.push(Fact(NOON + number * SECOND, number, (1, 1), (1,)))
 
     words = memoryview(state.to_bytes()[0]).cast("q")
     answer = dict(zip((f.name for f in view.features), Answers(view).at(words, NOON), strict=True))
@@ -67,8 +67,8 @@ def test_a_moment_before_the_facts_that_are_kept_one_by_one_is_answered_as_the_f
 def test_a_fact_before_the_horizon_is_the_lakes() -> None:
     state = State(Shape(VIEWS["account_payments"]), horizon_us=NOON)
 
-    assert not state.push(Fact(NOON - 1, 1, (1, 1), ()))
-    assert state.push(Fact(NOON, 2, (1, 1), ()))
+    assert not state.push(Fact(NOON - 1, 1, (1, 1), (1,)))
+    assert state.push(Fact(NOON, 2, (1, 1), (1,)))
 
 
 def test_reading_and_pushing_need_neither_feast_nor_a_query_engine() -> None:

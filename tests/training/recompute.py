@@ -361,7 +361,8 @@ def _gate(spec: DetectorSpec, run_dir: Path) -> list[str]:
     limits = (spec.gate.min_average_precision, spec.gate.min_positives, 0.0001, -0.02, 95)
     texts = [str(limit) for limit in limits] + [number_text(evaluation.bundle_difference)]
     cost = json.loads((run_dir / "cost.json").read_bytes())
-    texts += map(number_text, (cost["bundle_mb"], spec.gate.max_bundle_mb, cost["event_ms"], spec.gate.max_event_ms))
+    texts += map(number_text, (cost["bundle_mb"], cost["event_ms"]))
+    texts += map(str, (spec.gate.max_bundle_mb, spec.gate.max_event_ms))
     if evaluation.comparison is None:
         return texts
     champion = stored_evaluation(run_dir.parent / "champion")
