@@ -1,7 +1,6 @@
 """The whole loop with a detector that was just added, on one laptop, and the pages on which people follow it."""
 
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -50,15 +49,6 @@ def ports(project: Path, embedded: dict[str, str], played: dict[str, Any]) -> It
     finally:
         up.send_signal(signal.SIGINT)
         up.communicate(timeout=60)
-
-
-@pytest.fixture
-def browser(tmp_path: Path) -> Iterator[Browser]:
-    if shutil.which("chromium") is None:
-        pytest.skip("chromium is not installed")
-    made = Browser(tmp_path / "chromium")
-    yield made
-    made.close()
 
 
 def wait_for(url: str) -> None:

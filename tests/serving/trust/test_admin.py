@@ -1,6 +1,5 @@
 """People approve in a browser with a passkey; the same ledger and the same checks as for a key file."""
 
-import shutil
 import socket
 import threading
 import time
@@ -221,15 +220,6 @@ def url(parts: Parts) -> Iterator[str]:
     yield f"http://localhost:{port}"
     server.should_exit = True
     thread.join()
-
-
-@pytest.fixture
-def browser(tmp_path: Path) -> Iterator[Browser]:
-    if shutil.which("chromium") is None:
-        pytest.skip("chromium is not installed")
-    made = Browser(tmp_path / "chromium")
-    yield made
-    made.close()
 
 
 def test_in_a_browser_a_passkey_is_made_let_in_and_approves(
