@@ -24,6 +24,7 @@ LIMITS = {
     "demo_run_s": "<= 360",
 }
 ABSENT = ("torch", "dagster", "lightning", "great_expectations", "feast", "mlflow")
+ROOT = Path(__file__).parents[2]
 REPEATS = 3 if IS_SMALL else 7
 
 
@@ -83,6 +84,18 @@ def cold_start_s(python: str, folder: str) -> float:
     return statistics.median(times)
 
 
+def installation() -> dict[str, object]:
+    """Seconds of `make setup` in a fresh clone."""
+    if IS_SMALL:
+        return {"demo_install_s": None, "demo_install_s_why": "an installation does not fit a smoke run"}
+    with tempfile.TemporaryDirectory() as folder:
+        subprocess.run(["git", "clone", "--quiet", str(ROOT), folder], check=True)
+        env = {name: value for name, value in os.environ.items() if name not in ("VIRTUAL_ENV", "MAKEFLAGS")}
+        begun = time.perf_counter()
+        subprocess.run(["make", "setup"], check=True, cwd=folder, env=env, stdout=subprocess.DEVNULL)
+        return {"demo_install_s": time.perf_counter() - begun}
+
+
 def demo_figures() -> dict[str, float | str | None]:
     """What the last `make demo` wrote, or why there is nothing."""
     path = HOME / "demo.json"
@@ -102,6 +115,7 @@ def main() -> None:
         "cli_help_s": statistics.median(cli),
         "orchestrated_vs_bare_train": ratio,
         **slim(),
+        **installation(),
         **demo_figures(),
     }
     raw = {"definitions_s": ours, "dagster_s": theirs, "cli_s": cli, "train_s": train_s}
