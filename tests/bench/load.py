@@ -5,13 +5,14 @@ byte strings made beforehand; an answer is read up to its length, or its last ch
 """
 
 import asyncio
-import pickle
+import os
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import msgspec
 import psutil
 import uvloop
 
@@ -31,6 +32,12 @@ class Outcome:
 
     def num(self, *statuses: int) -> int:
         return sum(status in statuses for status in self.statuses)
+
+    def add(self, later: "Outcome") -> None:
+        """Take in what came of another load."""
+        self.wall_s += later.wall_s
+        for name in ("seconds", "service_s", "at", "statuses", "bodies"):
+            getattr(self, name).extend(getattr(later, name))
 
 
 @dataclass(frozen=True)
@@ -139,8 +146,8 @@ async def _connect(port: int) -> Connection:
 def load(plan: Plan) -> Outcome:
     """Run the load in a process of its own."""
     command = [sys.executable, "-c", "from tests.bench.load import main; main()"]
-    done = subprocess.run(command, input=pickle.dumps(plan), stdout=subprocess.PIPE, check=True)
-    return pickle.loads(done.stdout)
+    done = subprocess.run(command, input=msgspec.json.encode(plan), stdout=subprocess.PIPE, check=True)
+    return msgspec.json.decode(done.stdout, type=Outcome)
 
 
 def tree_cpu_s(pid: int) -> float:
@@ -158,5 +165,7 @@ def tree_mb(pid: int) -> float:
 
 def main() -> None:
     """The other side of `load`."""
-    asked = pickle.loads(sys.stdin.buffer.read())
-    sys.stdout.buffer.write(pickle.dumps(uvloop.run(_load(asked))))
+    plan = msgspec.json.decode(sys.stdin.buffer.read(), type=Plan)
+    outcome = msgspec.json.encode(uvloop.run(_load(plan)))
+    with os.fdopen(sys.stdout.fileno(), "wb") as pipe:  # sys.stdout, if unbuffered, may write only a part
+        pipe.write(outcome)
