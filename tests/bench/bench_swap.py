@@ -1,7 +1,7 @@
 """Ten thousand requests while the release changes twenty times, through the real ledger; and what bad challengers cost.
 
-A challenger hangs (stopped), crashes (killed again and again) or leaks (a thread in its process that takes memory and
-CPU as fast as it can); the champion's p99 is compared with that of the same service without challengers, in turn.
+A challenger hangs (stopped), crashes (killed again and again) or leaks (a thread in its process that takes memory as
+fast as it can); the champion's p99 is compared with that of the same service without challengers, in turn.
 """
 
 import json
@@ -14,6 +14,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
@@ -42,10 +43,10 @@ LEAK = """
 import sys
 if "serving.challenger" in " ".join(sys.orig_argv):
     import threading
+    kept = []
     def leak():
-        kept = []
         while True:
-            kept.append(bytearray(1 << 20))
+            kept.append(b"x" * (1 << 20))
     threading.Thread(target=leak, daemon=True).start()
 """
 
@@ -59,19 +60,23 @@ def main() -> None:
         releases = [first, *(team.seal(run_dir, note=f"number {number}") for number in range(3))]
         team.sign(*releases[1:])
         requests = asked(api_key(team.home))
+        changes = Changes(team, releases, policy)
         with served(team.home) as server:
-            swapped, quiet_ms, named_wrongly, num_swaps = swap(server, team, releases, policy, requests)
+            swapped, quiet = swap(server, changes, requests)
         ratios = {kind: challenged(team, kind, releases[1], policy, requests, folder) for kind in KINDS}
-    worst = max(statistics.median(r["ratio"] for r in rounds) for rounds in ratios.values())
-    failed = len(swapped.statuses) - swapped.num(200) + named_wrongly
+    medians = {kind: statistics.median(r["ratio"] for r in rounds) for kind, rounds in ratios.items()}
+    named_wrongly = changes.num_named_wrongly(swapped)
+    failed_beside = sum(int(r["failed"]) for rounds in ratios.values() for r in rounds)
     figures = {
-        "failed_requests": failed + sum(int(r["failed"]) for rounds in ratios.values() for r in rounds),
+        "failed_requests": len(swapped.statuses) - swapped.num(200) + named_wrongly + failed_beside,
         "requests": len(swapped.statuses),
-        "swaps": num_swaps,
-        "p99_ratio": p99_ms(swapped) / quiet_ms,
-        "challenger_p99_ratio": worst,
+        "swaps": changes.num,
+        "p99_ratio": p99_ms(swapped) / p99_ms(quiet),
+        "challenger_p99_ratio": max(medians.values()),
         "named_an_unapproved_release": named_wrongly,
-        **{f"{kind}_p99_ratio": statistics.median(r["ratio"] for r in rounds) for kind, rounds in ratios.items()},
+        "p99_ms": p99_ms(swapped),
+        "quiet_p99_ms": p99_ms(quiet),
+        **{f"{kind}_p99_ratio": ratio for kind, ratio in medians.items()},
     }
     report("swap", figures, limits=LIMITS, raw={"ratios": ratios, "statuses": Counter(swapped.statuses)})
 
@@ -85,47 +90,63 @@ def p99_ms(outcome: Outcome) -> float:
     return statistics.quantiles(outcome.seconds, n=100)[-1] * 1e3
 
 
-def swap(
-    server: Served, team: Team, releases: list[Bundle], policy: Bundle, requests: list[bytes]
-) -> tuple[Outcome, float, int, int]:
-    """The load with swaps, the p99 without, how many answers named what was not approved, and how many swaps."""
-    plan = Plan(server.port, requests, CONNECTIONS, seconds=600, most=ROUND_REQUESTS, keep_bodies=True)
+@dataclass
+class Changes:
+    """Releases deployed in turn; one more is deployed and revoked while it serves, which is a change as well."""
+
+    team: Team
+    releases: list[Bundle]
+    policy: Bundle
+    num: int = 0
+    refused_from: dict[str, float] = field(default_factory=dict)  # by digest: when answers must no longer name it
+
+    @contextmanager
+    def going_on(self) -> Iterator[None]:
+        """Change again and again in a thread."""
+        is_over = threading.Event()
+
+        def change() -> None:
+            *in_turn, last = self.releases
+            while not is_over.wait(SEEN_S):
+                if self.num == SWAPS // 2:
+                    self._deploy(last)
+                    time.sleep(SEEN_S)
+                    self.team.revoke(last)
+                    self.num += 1
+                    self.refused_from[last.digest] = time.perf_counter() + SEEN_S
+                else:
+                    self._deploy(in_turn[(self.num + 1) % len(in_turn)])  # the first is served already
+
+        changing = threading.Thread(target=change)
+        changing.start()
+        try:
+            yield
+        finally:
+            is_over.set()
+            changing.join()
+
+    def _deploy(self, release: Bundle) -> None:
+        self.team.deploy(release, self.policy)
+        self.num += 1
+
+    def num_named_wrongly(self, outcome: Outcome) -> int:
+        """How many answers named a release that was not approved when they were read."""
+        known = {release.digest for release in self.releases}
+        answers = zip(outcome.at, outcome.bodies, outcome.statuses, strict=True)
+        named = [(at, json.loads(body)["decisions"][0]["release"]) for at, body, status in answers if status == 200]
+        return sum(digest not in known or at > self.refused_from.get(digest, at) for at, digest in named)
+
+
+def swap(server: Served, changes: Changes, requests: list[bytes]) -> tuple[Outcome, Outcome]:
+    """The load while releases change, and the same load before and after it."""
+    plan = Plan(server.port, requests, CONNECTIONS, seconds=60, most=ROUND_REQUESTS, keep_bodies=True)
     load(plan)
-    quiet = load(plan)
-    revoked: dict[str, float] = {}
-    num_swaps, is_over = [0], threading.Event()
-
-    def change() -> None:
-        """Deploy in turn; the last but one is revoked while it serves, which is a change as well."""
-        while not is_over.is_set():
-            number = num_swaps[0]
-            team.deploy(releases[number % (len(releases) - 1)], policy)
-            num_swaps[0] += 1
-            if number == SWAPS // 2:
-                team.deploy(releases[-1], policy)
-                time.sleep(SEEN_S)
-                team.revoke(releases[-1])
-                revoked[releases[-1].digest] = time.perf_counter() + SEEN_S
-                num_swaps[0] += 2
-            time.sleep(SEEN_S)
-
-    changing = threading.Thread(target=change)
-    changing.start()
-    outcome, rate = Outcome(), quiet.num(200) / quiet.wall_s
-    while changing.is_alive() and (len(outcome.statuses) < REQUESTS or num_swaps[0] < SWAPS):
-        found = load(Plan(server.port, requests, CONNECTIONS, seconds=60, most=ROUND_REQUESTS, keep_bodies=True))
-        for name in ("seconds", "at", "statuses", "bodies"):
-            getattr(outcome, name).extend(getattr(found, name))
-    is_over.set()
-    changing.join()
-    assert rate
-    wrong = sum(
-        revoked.get(json.loads(body)["decisions"][0]["release"], at) < at
-        for at, body, status in zip(outcome.at, outcome.bodies, outcome.statuses, strict=True)
-        if status == 200
-    )
-    unknown = {json.loads(b)["decisions"][0]["release"] for b in outcome.bodies if b} - {r.digest for r in releases}
-    return outcome, p99_ms(quiet), wrong + len(unknown), num_swaps[0]
+    quiet, swapped = load(plan), Outcome()
+    with changes.going_on():
+        while len(swapped.statuses) < REQUESTS or changes.num < SWAPS:
+            swapped.add(load(plan))
+    quiet.add(load(plan))
+    return swapped, quiet
 
 
 def hanging(server: Served) -> None:
@@ -144,14 +165,16 @@ KINDS: dict[str, Callable[[Served], None] | None] = {"hanging": hanging, "crashi
 def challenged(
     team: Team, kind: str, release: Bundle, policy: Bundle, requests: list[bytes], folder: Path
 ) -> list[dict[str, float]]:
-    """Rounds on two services of one home, alike but for the challenger of the second; the p99 of each at one rate."""
+    """Rounds without a challenger and with one, in turn and at one rate: the ratio of their p99s."""
     (folder / "leak").mkdir(exist_ok=True)
     (folder / "leak" / "sitecustomize.py").write_text(LEAK)
     env = {"PYTHONPATH": f".{os.pathsep}{folder / 'leak'}"} if kind == "leaking" else {}
     rounds = []
     with served(team.home, env=env) as server:
         plan = Plan(server.port, requests, CONNECTIONS, seconds=60, most=ROUND_REQUESTS)
-        rate = load(plan).num(200) / load(plan).wall_s / 4
+        load(plan)
+        saturated = load(plan)
+        rate = saturated.num(200) / saturated.wall_s / 4
         at_rate = Plan(server.port, requests, 32, seconds=60, most=ROUND_REQUESTS, rate=rate)
         for _ in range(ROUNDS):
             alone = load(at_rate)
@@ -159,7 +182,7 @@ def challenged(
             with misbehaving(server, KINDS[kind]):
                 beside = load(at_rate)
             challenges.end(team.ledger, entry, by="tom", reason="measured")
-            time.sleep(SEEN_S)
+            wait_for(lambda: not challengers(server))
             num_failed = sum(len(o.statuses) - o.num(200) for o in (alone, beside))
             rounds.append({"ratio": p99_ms(beside) / p99_ms(alone), "failed": num_failed})
     return rounds
@@ -168,10 +191,7 @@ def challenged(
 @contextmanager
 def misbehaving(server: Served, act: Callable[[Served], None] | None) -> Iterator[None]:
     """While the challenger runs, and something is done to it each 0.2 s."""
-    deadline = time.monotonic() + 60
-    while not challengers(server):
-        assert time.monotonic() < deadline, "the challenger did not start"
-        time.sleep(0.1)
+    wait_for(lambda: bool(challengers(server)))
     is_over = threading.Event()
 
     def keep() -> None:
@@ -185,6 +205,14 @@ def misbehaving(server: Served, act: Callable[[Served], None] | None) -> Iterato
     finally:
         is_over.set()
         acting.join()
+
+
+def wait_for(is_so: Callable[[], bool]) -> None:
+    """Return when the service did what the ledger says."""
+    deadline = time.monotonic() + 60
+    while not is_so():
+        assert time.monotonic() < deadline, "the service did not follow the ledger"
+        time.sleep(0.1)
 
 
 def challengers(server: Served) -> list[psutil.Process]:
