@@ -33,6 +33,23 @@ return 1
 """
 
 
+def connect(connection: str, *, deadline_s: float) -> Redis:
+    """A client of HOST:PORT,db=N that waits at most half of `deadline_s` at a time, and never tries twice."""
+    address, *options = connection.split(",")
+    host, _, port = address.rpartition(":")
+    given = dict(option.split("=", 1) for option in options)
+    # Connecting, selecting the database and reading wait for one answer each.
+    return Redis(
+        host=host,
+        port=int(port),
+        socket_timeout=deadline_s / 2,
+        socket_connect_timeout=deadline_s / 2,
+        retry=Retry(NoBackoff(), 0),
+        driver_info=None,
+        **{name: _literal(value) for name, value in given.items()},
+    )
+
+
 class RedisStates:
     """`connection` is HOST:PORT,db=N as Feast writes it.
 
@@ -40,19 +57,7 @@ class RedisStates:
     """
 
     def __init__(self, connection: str, *, deadline_s: float, project: str) -> None:
-        address, *options = connection.split(",")
-        host, _, port = address.rpartition(":")
-        given = dict(option.split("=", 1) for option in options)
-        # Connecting, selecting the database and reading wait for one answer each.
-        self._pool = Redis(
-            host=host,
-            port=int(port),
-            socket_timeout=deadline_s / 2,
-            socket_connect_timeout=deadline_s / 2,
-            retry=Retry(NoBackoff(), 0),
-            driver_info=None,
-            **{name: _literal(value) for name, value in given.items()},
-        ).connection_pool
+        self._pool = connect(connection, deadline_s=deadline_s).connection_pool
         self._deadline_s, self._project = deadline_s, project.encode()
 
     def read(self, asked: Sequence[Asked]) -> list[list[bytes | memoryview | None]]:

@@ -19,12 +19,13 @@ from serving.decision_log import LogFull
 from serving.events import InvalidEvent, parse_body, parse_events
 from serving.guard import Refusal, error_body
 from serving.live import Live
-from serving.moderator import Call, Moderator, NotServed, replay
+from serving.moderator import Call, Moderator, NotServed
 from serving.openai_shape import moderation, parse_moderation
 from serving.openapi import document
 from serving.past import Past
 from serving.record import DECISION_ID, answer, decode, time_of
 from serving.vault import Vault
+from serving.verdict import replay
 
 _DOCS = Path(__file__).with_name("docs.html")
 _DOCS_SCRIPT = Path(__file__).with_name("docs.js")

@@ -21,9 +21,11 @@ from serving.decision_log import DecisionLog
 from serving.follow import Deployment
 from serving.known import Known
 from serving.metrics import Metrics
-from serving.moderator import Call, Moderator
+from serving.moderator import Acted, Call, Moderator
 from serving.shadow import Message
 from serving.source import LedgerSource
+from serving.strike_stores import SqliteStrikes
+from serving.strikes import Strikes
 from serving.vault import Vault
 
 MAX_MEMORY = 3 << 30
@@ -38,12 +40,14 @@ def main(home: Path, stores: dict[str, str], deployment: Deployment, events: soc
     source = LedgerSource(home, Known(home, stores).reader)
     source.require_servable(deployment)
     log = DecisionLog(home / "decisions")
+    # Of its own: it must not spend the champion's budget, and nobody was struck by what it would have done.
+    acted = Acted(Budget(home / "budget" / deployment.release), Strikes(SqliteStrikes(None, deadline_s=1.0)))
     moderator = Moderator(
         log=log,
         vault=Vault(home / "keys"),
         pushes=None,
         metrics=Metrics(),
-        budget=Budget(home / "budget" / deployment.release),  # of its own: it must not spend the champion's
+        acted=acted,
         role="challenger",
     )
     moderator.install(deployment.detector, source.load(deployment))

@@ -24,10 +24,10 @@ import pyarrow.parquet as pq
 from feature_repo.lake import Lake, day_of, schema_of
 from feature_repo.tables import DECISIONS, EVENT_TABLES
 from serving.durable import sync_file, sync_folder
-from serving.moderator import TEXT
 from serving.record import Record, decode, encode
 from serving.segments import begun_us, recover, waiting, whole
 from serving.vault import Vault
+from serving.verdict import TEXT
 
 _AT_ONCE = 4  # segments of up to 64 MiB that are held in memory together; 57,000 decisions each
 

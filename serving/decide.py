@@ -10,7 +10,10 @@ NOTHING: Mapping[str, float | None] = {}
 
 @dataclass(frozen=True)
 class Decision:
-    """An action, the labels that led to it and reasons that a person understands; degraded where there was no score."""
+    """An action, the labels that led to it and reasons that a person understands.
+
+    Degraded: something was missing that could have changed the action, a score or the account's strikes.
+    """
 
     action: Action
     labels: tuple[str, ...] = ()
@@ -24,21 +27,22 @@ def decide(
     *,
     policy: Policy,
     review_from: Mapping[str, float | None] = NOTHING,
-    strikes: int = 0,
+    strikes: int | None = 0,
     actions_left: int | None = None,
 ) -> Decision:
     """Flag each label whose score reaches its threshold, and do the hardest of what the policy asks for them.
 
     A label whose threshold is null (no threshold keeps its promise) is never flagged. A score from `review_from` up to
     the threshold is uncertain: the policy says what is then done, and people look at it. `strikes` are those of the
-    account that have not expired: they lead up the policy's ladder. `actions_left` is what remains of the policy's
-    daily budget: once it is spent, an action harder than `log` is recorded and not done.
+    account that have not expired: they lead up the policy's ladder. Where they are not known (None) the ladder is not
+    climbed, and the decision says so. `actions_left` is what remains of the policy's daily budget: once it is spent, an
+    action harder than `log` is recorded and not done.
     """
     flagged = [label for label, score in scores.items() if _reaches(score, thresholds.get(label))]
     uncertain = [n for n, score in scores.items() if n not in flagged and _reaches(score, review_from.get(n))]
     if not flagged and not uncertain:
         return Decision(Action.ALLOW, reasons=("no label reached its threshold",))
-    actions = [policy.labels[label].action_after(strikes) for label in flagged]
+    actions = [policy.labels[label].action_after(strikes or 0) for label in flagged]
     actions += [policy.labels[label].uncertain for label in uncertain]
     action = max(actions, key=lambda a: a.severity)
     reasons = [_reason(label, scores[label], thresholds[label], policy=policy, strikes=strikes) for label in flagged]
@@ -46,7 +50,8 @@ def decide(
     if actions_left is not None and actions_left <= 0 and action.severity > Action.LOG.severity:
         reasons.append(f"the policy's {policy.max_actions_per_day} actions of today are spent: {action} is only logged")
         action = Action.LOG
-    return Decision(action, labels=tuple(flagged), reasons=tuple(reasons))
+    is_degraded = strikes is None and any(policy.labels[label].ladder for label in flagged)
+    return Decision(action, labels=tuple(flagged), reasons=tuple(reasons), is_degraded=is_degraded)
 
 
 def decide_degraded(why: str, policy: Policy) -> Decision:
@@ -60,8 +65,9 @@ def _reaches(score: float, threshold: float | None) -> bool:
     return threshold is not None and score >= threshold
 
 
-def _reason(label: str, score: float, threshold: float | None, *, policy: Policy, strikes: int) -> str:
-    rule = policy.labels[label]
-    action, after = rule.action_after(strikes), f" after {strikes} strikes" if rule.ladder and strikes else ""
+def _reason(label: str, score: float, threshold: float | None, *, policy: Policy, strikes: int | None) -> str:
+    rule, after = policy.labels[label], ""
+    if rule.ladder and strikes != 0:
+        after = " as the account's strikes are not known" if strikes is None else f" after {strikes} strikes"
     found = f"{label} ({rule.definition}): score {score:.4f} reached the threshold {threshold:.4f}"
-    return f"{found}; action {action}{after}"
+    return f"{found}; action {rule.action_after(strikes or 0)}{after}"

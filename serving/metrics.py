@@ -12,7 +12,7 @@ class Metrics:
         self.registry = CollectorRegistry()
         self.responses = self._counter("mews_responses", "Answers by route and status", ["route", "status"])
         self.decisions = self._counter("mews_decisions", "Decisions by action", ["detector", "role", "action"])
-        self.degraded = self._counter("mews_degraded", "Decisions made without a score", ["detector"])
+        self.degraded = self._counter("mews_degraded", "Decisions without a score, or strikes", ["detector"])
         self.swaps = self._counter("mews_swaps", "Changes of what is served", ["detector"])
         self.seconds = Histogram(
             "mews_request_seconds", "Time to answer", ["route"], registry=self.registry, buckets=_SECONDS
@@ -29,6 +29,7 @@ class Metrics:
         self.turned_away = self._gauge(
             "mews_turned_away", "Requests refused before they were read, as too many came", []
         )
+        self.strikes_owed = self._gauge("mews_strikes_owed", "Strikes that their store has not taken yet", [])
         self.dropped = self._gauge("mews_backlog_dropped", "Items that did not fit a backlog", ["backlog"])
 
     def _counter(self, name: str, meaning: str, labels: list[str]) -> Counter:

@@ -4,25 +4,25 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from serving.backlog import Backlog
 from serving.batcher import MicroBatcher
 from serving.budget import Budget
 from serving.canary import Canary
-from serving.decide import Decision, decide, decide_degraded
+from serving.decide import Decision
 from serving.decision_log import DecisionLog
 from serving.live import Assessment, Event, Live
 from serving.metrics import Metrics
 from serving.privacy import as_known
 from serving.record import Record, Role, encode, new_id
 from serving.shadow import Shadows
-from serving.strikes import Strikes
+from serving.strikes import Counts, Strikes
 from serving.vault import Vault
+from serving.verdict import TEXT, Circumstances, verdict
 from training.policy import Action
 
 _TRIAL_S = 0.25
-TEXT = "text"  # the one column of the lake's tables that holds what a person wrote
 
 
 class NotServed(Exception):
@@ -35,15 +35,6 @@ class Call:
 
     request_id: str
     caller: str
-
-
-@dataclass(frozen=True)
-class Circumstances:
-    """What a decision depends on beside scores and policy."""
-
-    thresholds: Mapping[str, float | None]
-    strikes: int
-    actions_left: int | None
 
 
 @dataclass(frozen=True)
@@ -74,6 +65,13 @@ class Assessed(NamedTuple):
     assessment: Assessment
 
 
+class Acted(NamedTuple):
+    """What was done already: today under each policy, and lately against each account."""
+
+    budget: Budget
+    strikes: Strikes
+
+
 class Moderator:
     """Decides events with whatever is champion at that moment. `champions` is read once per call and replaced whole."""
 
@@ -84,7 +82,7 @@ class Moderator:
         vault: Vault | None,
         pushes: Backlog[tuple[str, Event]] | None,
         metrics: Metrics,
-        budget: Budget,
+        acted: Acted,
         shadows: Shadows | None = None,
         role: Role = "champion",
     ) -> None:
@@ -94,7 +92,7 @@ class Moderator:
         self._shadows, self._role = shadows, role
         self._vault, self._pushes = vault, pushes
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="scorer")
-        self._budget, self._strikes = budget, Strikes()
+        self._budget, self._strikes = acted
 
     def install(self, detector: str, live: Live | None) -> None:
         """Make a release the champion, or none; requests in flight end on the one that they began with."""
@@ -117,9 +115,11 @@ class Moderator:
     async def decide(self, champion: Champion, events: Sequence[Event], *, call: Call) -> list[Record]:
         """Decide events of the champion's table; on return the decisions are on disk."""
         events = self.known(champion.live, events)
-        assessed = await self._assess(champion, events)
-        records = [self._record(e, a, call=call) for e, a in zip(events, assessed, strict=True)]
+        assessed = list(zip(events, await self._assess(champion, events), strict=True))
+        counts = await self._strikes.of([(by.live.policy, event) for event, by in assessed])
+        records = [self._record(event, by, counts, call=call) for event, by in assessed]
         await self.log.append([encode(record) for record in records])
+        await self._strikes.add(counts.fresh)
         self._count(records)
         if self._pushes:
             for event in events:
@@ -148,13 +148,11 @@ class Moderator:
             for at in range(len(events))
         ]
 
-    def _record(self, event: Event, by: Assessed, *, call: Call) -> Record:
+    def _record(self, event: Event, by: Assessed, counts: Counts, *, call: Call) -> Record:
         live, assessed = by.live, by.assessment
-        strikes = self._strikes.of(live.policy, event, assessed.at_us)
-        decision, now = self._decision(live, event, assessed, strikes=strikes)
-        self._strikes.add(live.policy, event, assessed.at_us, action=decision.action)
+        decision, now = self._decision(live, event, assessed, strikes=counts.of(live.policy, event))
         text = event.get(TEXT)
-        return Record(
+        record = Record(
             decision_id=new_id(),
             at_us=assessed.at_us,
             request_id=call.request_id,
@@ -175,12 +173,14 @@ class Moderator:
             degraded=decision.is_degraded,
             actions_left=now.actions_left,
             text_digest=self._vault.digest(text) if self._vault and text is not None else None,
-            strikes=strikes,
+            strikes=now.strikes,
             ended_early=assessed.ended_early,
         )
+        counts.note(live.policy, record)
+        return record
 
     def _decision(
-        self, live: Live, event: Event, assessed: Assessment, *, strikes: int
+        self, live: Live, event: Event, assessed: Assessment, *, strikes: int | None
     ) -> tuple[Decision, Circumstances]:
         """Decide with what is left of the budget; another worker may have taken the last action meanwhile."""
         thresholds = live.thresholds({**event, **assessed.features.values})
@@ -212,34 +212,3 @@ async def _try(trial: Trial, events: Sequence[Event]) -> Sequence[Assessment] | 
     except Exception:  # noqa: BLE001  # an edge: whatever a canary does, it is answered and counted
         trial.canary.failed(len(events))
         return None
-
-
-def verdict(live: Live, scores: dict[str, float] | None, *, why_not: str, now: Circumstances) -> Decision:
-    """The one decide, with the degraded answer where there is no score."""
-    if scores is None:
-        return decide_degraded(why_not, live.policy)
-    return decide(
-        scores,
-        now.thresholds,
-        policy=live.policy,
-        review_from=live.review_from,
-        strikes=now.strikes,
-        actions_left=now.actions_left,
-    )
-
-
-def replay(live: Live, record: Record, vault: Vault | None) -> dict[str, Any]:
-    """Score and decide a logged event again with its release and policy, from what was known then."""
-    text = vault.open(record.text) if vault and record.text else None
-    if live.spec.text and text is None:
-        return {"is_possible": False, "why": "the text was not kept"}
-    row = {**record.event, **({TEXT: text} if text is not None else {}), **record.features.values}
-    scores = None if record.scores is None else live.score([row])[0]
-    now = Circumstances(live.thresholds(row), record.strikes, record.actions_left)
-    decision = verdict(live, scores, why_not="it was not scored then either", now=now)
-    return {
-        "is_possible": True,
-        "is_identical": scores == record.scores and decision.action == record.action,
-        "scores": scores,
-        "action": decision.action,
-    }

@@ -19,15 +19,18 @@ from serving.known import Known
 from serving.ledger import Ledger
 from serving.live import Event
 from serving.metrics import Metrics
-from serving.moderator import Moderator
+from serving.moderator import Acted, Moderator
 from serving.past import Past
 from serving.room import Room
 from serving.shadow import Shadows
 from serving.source import LedgerSource
+from serving.strike_stores import open_strikes
+from serving.strikes import Strikes
 from serving.trials import Trials
 from serving.vault import Vault
 
 FOLLOW_EVERY_S = 1.0
+STRIKES_WITHIN_S = 0.5  # to read or to keep some; without them a decision goes no step up its ladder
 _log = logging.getLogger(__name__)
 
 
@@ -47,13 +50,15 @@ class Parts:
         self.log = DecisionLog(home / "decisions")
         self.pushes: Backlog[tuple[str, Event]] = Backlog("features", known.push)
         self.budget = Budget(home / "budget")
+        store = open_strikes(home, redis=(stores or {}).get("redis", ""), deadline_s=STRIKES_WITHIN_S)
+        self.strikes = Strikes(store, past=(home / "decisions", home / "lake"))
         self.shadows = Shadows(home, stores or {}, self.metrics)
         self.moderator = Moderator(
             log=self.log,
             vault=vault,
             pushes=self.pushes,
             metrics=self.metrics,
-            budget=self.budget,
+            acted=Acted(self.budget, self.strikes),
             shadows=self.shadows,
         )
         source = LedgerSource(home, known.reader)
@@ -72,6 +77,8 @@ class Parts:
         """Follow what was deployed, what keys there are, and the age of the log."""
         self.follower.poll()
         self.trials.poll()
+        self.strikes.tick([champion.live.policy for champion in self.moderator.champions.values()])
+        self.metrics.strikes_owed.set(self.strikes.num_owed)
         self.metrics.turned_away.set(self.room.num_turned_away)
         self.metrics.dropped.labels("features").set(self.pushes.num_dropped + self.pushes.num_failed)
         try:
@@ -93,4 +100,5 @@ class Parts:
         self.shadows.close()
         self.pushes.close()
         self.log.close()
+        self.strikes.close()
         self.budget.close()

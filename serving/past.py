@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from feature_repo.tables import DECISIONS, EVENT_TABLES
-from serving.moderator import TEXT
 from serving.record import Record, decode, encode
 from serving.vault import Vault
+from serving.verdict import TEXT
 
 if TYPE_CHECKING:
     from feature_repo.lake import Lake

@@ -18,7 +18,7 @@ from training.policy import Action
 _random = random.Random(os.urandom(32))  # the kernel's own would hand the interpreter to another thread at each call
 DECISION_ID = re.compile(r"dec_[0-9a-f]{32}\Z")
 Value = float | str | None
-SCHEMA = 4
+SCHEMA = 5
 
 
 class UnknownSchema(ValueError):
@@ -71,7 +71,7 @@ class Record(msgspec.Struct, frozen=True):
     degraded: bool
     actions_left: int | None
     text_digest: str | None
-    strikes: int
+    strikes: int | None  # None: the store was silent
     ended_early: bool | None  # whether a cascade's first member answered alone; None: the release is no cascade
     schema: int = SCHEMA
 
@@ -157,7 +157,12 @@ def from_3(fields: dict[str, Any]) -> dict[str, Any]:
     return fields | {"ended_early": None}
 
 
-_UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: from_1, 2: from_2, 3: from_3}
+def from_4(fields: dict[str, Any]) -> dict[str, Any]:
+    """Schema 4 always knew the strikes."""
+    return fields
+
+
+_UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: from_1, 2: from_2, 3: from_3, 4: from_4}
 
 
 class _Schema(msgspec.Struct):

@@ -1,31 +1,177 @@
-"""How often an account was acted on lately: what leads it up a policy's ladder."""
+"""How often an account was acted on lately: what leads it up a policy's ladder, the same in every worker.
 
-from bisect import bisect_right
-from collections import defaultdict
-from collections.abc import Mapping
+The decision log is the truth and the strikes are made from it: a decision strikes after it is on disk and before it is
+answered, once by its id, in the store that all workers share. What a killed worker or a store that was away left out is
+made up for from log and lake, when a policy begins to be served.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+from feature_repo.online import NOT_ANSWERED
+from serving.decision_log import logged
+from serving.record import Record, Role
+from serving.strike_stores import Asked, Strike, StrikeStore
 from training.policy import Action, Policy
 
+_log = logging.getLogger(__name__)
 _DAY_US = 86_400_000_000
+_AGAIN_S = 60.0
+_ACTED: tuple[Role, ...] = ("champion", "canary")
+_HARD = [action for action in Action if action.severity > Action.LOG.severity]
+
+Event = Mapping[str, Any]
+
+
+@dataclass
+class Counts:
+    """The strikes of the accounts of one request, and those that its own decisions add; None: the store was silent."""
+
+    known: dict[tuple[str, str], int | None] = field(default_factory=dict)
+    fresh: list[Strike] = field(default_factory=list)
+
+    def of(self, policy: Policy, event: Event) -> int | None:
+        """Those of an event's account under a policy; an event of no account has none."""
+        return self.known.get((policy.name, event.get("account_id") or ""), 0)
+
+    def note(self, policy: Policy, record: Record) -> None:
+        """Let a decision count for the events of the request that come after it."""
+        if (strike := strike_of(policy, record)) is None:
+            return
+        self.fresh.append(strike)
+        before = self.known.get((strike.policy, strike.account))
+        if before is not None:
+            self.known[strike.policy, strike.account] = before + 1
 
 
 class Strikes:
-    """Counts the actions harder than `log` per policy and account, in this process; each expires after a while."""
+    """The strikes of all policies that have a ladder; any number of processes may count and add at once.
 
-    def __init__(self) -> None:
-        self._at_us: defaultdict[tuple[str, str], list[int]] = defaultdict(list)
+    `past` is where decisions are kept: the folder of the log, and the root of the lake.
+    """
 
-    def of(self, policy: Policy, event: Mapping[str, Any], at_us: int) -> int:
-        """The strikes of an event's account that have not expired; an event of no account has none."""
-        if not (account := event.get("account_id")):
-            return 0
-        found = self._at_us.get((policy.name, account), [])
-        del found[: bisect_right(found, at_us - policy.strike_days * _DAY_US)]
-        return len(found)
+    def __init__(self, store: StrikeStore, *, past: tuple[Path, Path] | None = None) -> None:
+        self._store, self._past = store, past
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="strikes")
+        self._owed: list[Strike] = []
+        self._made_up: set[tuple[str, int]] = set()
+        self._not_before_s = 0.0
 
-    def add(self, policy: Policy, event: Mapping[str, Any], at_us: int, *, action: Action) -> None:
-        """Count an action that was decided; only where some ladder asks for it."""
-        has_ladder = any(label.ladder for label in policy.labels.values())
-        if has_ladder and action.severity > Action.LOG.severity and (account := event.get("account_id")):
-            self._at_us[policy.name, account].append(at_us)
+    @property
+    def num_owed(self) -> int:
+        """Strikes that the store has not taken yet."""
+        return len(self._owed)
+
+    async def of(self, events: Sequence[tuple[Policy, Event]]) -> Counts:
+        """What counts against the accounts of some events now."""
+        at_us = time.time_ns() // 1000
+        asked = {
+            Asked(policy.name, account, at_us - window_us(policy))
+            for policy, event in events
+            if has_ladder(policy) and (account := event.get("account_id"))
+        }
+        if not asked:
+            return Counts()
+        return Counts(await asyncio.get_running_loop().run_in_executor(self._thread, self._count, list(asked)))
+
+    async def add(self, strikes: Sequence[Strike]) -> None:
+        """Let them count for whatever is decided next, wherever it is; what the store does not take is owed to it."""
+        if strikes:
+            await asyncio.get_running_loop().run_in_executor(self._thread, self._add, strikes)
+
+    def tick(self, policies: Iterable[Policy]) -> None:
+        """Pay what is owed, and make up for what these policies have missed; call it now and then, from any thread."""
+        self._thread.submit(self._tick, [policy for policy in policies if has_ladder(policy)]).result()
+
+    def close(self) -> None:
+        """Let what is under way be done."""
+        self._thread.shutdown()
+
+    def _count(self, asked: Sequence[Asked]) -> dict[tuple[str, str], int | None]:
+        found: Sequence[int | None]
+        try:
+            found = self._store.count(asked)
+        except NOT_ANSWERED as error:
+            _log.warning("strikes cannot be read: %s", type(error).__name__)
+            found = [None] * len(asked)
+        return {(one.policy, one.account): number for one, number in zip(asked, found, strict=True)}
+
+    def _add(self, strikes: Sequence[Strike]) -> bool:
+        owed = [*self._owed, *strikes]
+        try:
+            if owed:
+                self._store.add(owed)
+        except NOT_ANSWERED as error:
+            _log.warning("strikes cannot be kept: %s", type(error).__name__)
+            self._owed = owed
+            return False
+        self._owed = []
+        return True
+
+    def _tick(self, policies: Sequence[Policy]) -> None:
+        self._add([])
+        if self._past is None or time.monotonic() < self._not_before_s:
+            return
+        for policy in policies:
+            key = (policy.name, window_us(policy))
+            try:
+                if key not in self._made_up and self._add(_missed(policy, *self._past)):
+                    self._made_up.add(key)
+            except Exception as error:  # noqa: BLE001  # an edge: no file of the past keeps a service from answering
+                _log.error("strikes of the past cannot be read: %s", type(error).__name__)
+                self._not_before_s = time.monotonic() + _AGAIN_S
+
+
+def has_ladder(policy: Policy) -> bool:
+    """Whether strikes change anything under a policy."""
+    return any(label.ladder for label in policy.labels.values())
+
+
+def window_us(policy: Policy) -> int:
+    """For how long a strike counts: never longer than its decision is kept."""
+    return min(policy.strike_days, policy.privacy.retention_days or policy.strike_days) * _DAY_US
+
+
+def strike_of(policy: Policy, record: Record) -> Strike | None:
+    """The strike that a decision is, if it is one."""
+    account = record.event.get("account_id")
+    if not (account and has_ladder(policy) and record.action in _HARD):
+        return None
+    return Strike(policy.name, account, record.decision_id, record.at_us, record.at_us + window_us(policy))
+
+
+def _missed(policy: Policy, log: Path, lake: Path) -> list[Strike]:
+    """Everything that was decided under a policy and still counts; in the order in which decisions move."""
+    since_us = time.time_ns() // 1000 - window_us(policy)
+    records = (r for r in logged(log, since_us=since_us) if r.policy.name == policy.name and r.role in _ACTED)
+    strikes = [strike for record in records if (strike := strike_of(policy, record))]
+    return strikes + _of_the_lake(policy, lake, since_us=since_us)
+
+
+def _of_the_lake(policy: Policy, root: Path, *, since_us: int) -> list[Strike]:
+    import pyarrow.parquet as pq
+
+    from feature_repo.lake import Lake, day_of
+    from feature_repo.tables import DECISIONS
+
+    asked = [
+        ("policy", "=", policy.name),
+        ("role", "in", list(_ACTED)),
+        ("action", "in", [str(action) for action in _HARD]),
+        ("at_us", ">", since_us),
+    ]
+    rows: list[dict[str, Any]] = []
+    for file in Lake(root).files("log", DECISIONS.name, first=day_of(since_us)):
+        columns = ["decision_id", "at_us", "account_id"]
+        rows += pq.read_table(file, columns=columns, filters=asked, partitioning=None).to_pylist()
+    return [
+        Strike(policy.name, row["account_id"], row["decision_id"], row["at_us"], row["at_us"] + window_us(policy))
+        for row in rows
+        if row["account_id"]
+    ]

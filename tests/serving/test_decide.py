@@ -2,7 +2,6 @@ import pytest
 
 from serving.cuts import Cut
 from serving.decide import decide, decide_degraded
-from serving.strikes import Strikes
 from training.policy import Action, LabelPolicy, Policy, Step
 
 POLICY = Policy(
@@ -77,19 +76,15 @@ def test_strikes_lead_up_the_ladder(strikes: int, action: Action) -> None:
     assert ("after" in decision.reasons[0]) == bool(strikes)
 
 
-def test_a_strike_expires_and_belongs_to_one_account_of_one_policy() -> None:
+def test_a_ladder_is_not_climbed_where_the_strikes_are_not_known_and_the_decision_says_so() -> None:
     spam = POLICY.labels["spam"].model_copy(update={"ladder": [Step(strikes=1, action=Action.BLOCK)]})
-    policy = POLICY.model_copy(update={"labels": {"spam": spam}, "strike_days": 2})
-    strikes, day_us = Strikes(), 86_400_000_000
-    strikes.add(policy, {"account_id": "a"}, 0, action=Action.THROTTLE)
-    strikes.add(policy, {"account_id": "a"}, day_us, action=Action.THROTTLE)
-    strikes.add(policy, {"account_id": "a"}, day_us, action=Action.LOG)
+    policy = POLICY.model_copy(update={"labels": {**POLICY.labels, "spam": spam}})
 
-    counts = [strikes.of(policy, {"account_id": "a"}, at) for at in (day_us, 2 * day_us, 3 * day_us)]
+    flagged, benign = (decide({"spam": score}, LIMITS, policy=policy, strikes=None) for score in (0.6, 0.1))
 
-    assert counts == [2, 1, 0]
-    assert strikes.of(policy, {"account_id": "b"}, day_us) == 0
-    assert strikes.of(policy.model_copy(update={"name": "other"}), {"account_id": "a"}, day_us) == 0
+    assert (flagged.action, flagged.is_degraded) == (Action.THROTTLE, True)
+    assert "strikes are not known" in flagged.reasons[0]
+    assert not benign.is_degraded
 
 
 def test_a_segment_has_its_own_threshold_and_a_rare_value_that_of_the_others() -> None:

@@ -11,12 +11,12 @@ from feature_repo.lake import Lake, day_of
 from serving.bundle import Bundle
 from serving.compaction import compact
 from serving.live import Live
-from serving.moderator import replay
 from serving.parts import Parts
 from serving.past import Past
 from serving.record import decode, time_of
 from serving.segments import ask_to_seal, waiting
 from serving.vault import Vault
+from serving.verdict import replay
 from tests.serving.service.conftest import Team
 from tests.serving.service.test_service import SPAM, decide
 from tests.training.conftest import NOUNS
