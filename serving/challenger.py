@@ -26,6 +26,7 @@ from serving.shadow import Message
 from serving.source import LedgerSource
 from serving.strike_stores import SqliteStrikes
 from serving.strikes import Strikes
+from serving.tracing import Telemetry, Tracing
 from serving.vault import Vault
 
 MAX_MEMORY = 3 << 30
@@ -46,7 +47,7 @@ def main(home: Path, stores: dict[str, str], deployment: Deployment, events: soc
         log=log,
         vault=Vault(home / "keys"),
         pushes=None,
-        metrics=Metrics(),
+        telemetry=Telemetry(Metrics(), Tracing()),
         acted=acted,
         role="challenger",
     )

@@ -14,6 +14,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from serving.guard import ENTERED, busy, every_answer, refused
 from serving.record import fresh_id
 from serving.room import Room
+from serving.tracing import Tracing
 
 _ASKED = re.compile(rb"POST /v1/(?:decisions|moderations|scores) HTTP/1\.1\r\n")
 _FRAMING = re.compile(  # the length, and whatever else says how a message ends or what follows it
@@ -36,6 +37,7 @@ class Door:
     """What the server calls: our guarded routes, and BentoML's app for everything else; opened by the constructor."""
 
     bentoml: ASGIApp
+    tracing: Tracing
     guarded: ASGIApp
     room: Room
 

@@ -15,14 +15,14 @@ import msgspec
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving.auth import OWN_LOGIN, PUBLIC, Key, KeyRing, RateLimit, scope_of
-from serving.metrics import Metrics
 from serving.record import fresh_id
 from serving.room import Room
+from serving.tracing import Telemetry
 
 log = logging.getLogger("mews.requests")
 STREAMED = frozenset({"/v1/bulk"})
 ENTERED = "mews.entered"  # in the scope of a request that holds a place already
-_ROUTES = PUBLIC | {"/v1/decisions", "/v1/scores", "/v1/moderations", "/v1/bulk", "/v1/releases"}
+_ROUTES = PUBLIC | {"/v1/decisions", "/v1/scores", "/v1/moderations", "/v1/bulk", "/v1/releases", "/v1/tables"}
 _MEDIA_TYPES = frozenset({"application/json", "application/jsonl", "application/x-ndjson"})
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9_.:-]{1,64}\Z")
 _HEADERS = [
@@ -87,8 +87,9 @@ def every_answer(request_id: str) -> list[tuple[bytes, bytes]]:
 class Guard:
     """ASGI middleware; what passes carries `caller` and `mews.request_id` in its scope and its body in memory."""
 
-    def __init__(self, app: ASGIApp, *, keys: KeyRing, metrics: Metrics, limits: Limits, room: Room) -> None:
-        self._app, self._keys, self._metrics, self._limits = app, keys, metrics, limits
+    def __init__(self, app: ASGIApp, *, keys: KeyRing, telemetry: Telemetry, limits: Limits, room: Room) -> None:
+        self._app, self._keys, self._limits = app, keys, limits
+        self._metrics, self._tracing = telemetry
         self._rates, self._room = RateLimit(), room
         self._streams = Room(limit=limits.max_streams, in_time_s=float("inf"), most=limits.max_streams)
 
@@ -98,14 +99,22 @@ class Guard:
             await self._app(scope, receive, send)
             return
         headers = dict(scope["headers"])
-        request_id = _request_id(headers)
-        exchange = _Exchange(send, request_id)
+        exchange = _Exchange(send, _request_id(headers))
         started = time.perf_counter()
+        with self._tracing.request(headers, scope["method"]) as finish:
+            await self._answer(scope, headers, receive, exchange=exchange)
+            finish(_route(scope["path"]), exchange.status)
+        self._note(scope, exchange, time.perf_counter() - started)
+
+    async def _answer(
+        self, scope: Scope, headers: dict[bytes, bytes], receive: Receive, *, exchange: "_Exchange"
+    ) -> None:
         try:
             with self._place(scope):
                 caller = self._admit(scope, headers)
                 receive = await self._bounded(scope, headers, receive=receive)
-                await self._app({**scope, "caller": caller, "mews.request_id": request_id}, receive, exchange.send)
+                known = {"caller": caller, "mews.request_id": exchange.request_id}
+                await self._app({**scope, **known}, receive, exchange.send)
         except Refusal as refusal:
             await exchange.refuse(refusal)
         except ClientGone:
@@ -113,7 +122,6 @@ class Guard:
         except Exception as error:  # noqa: BLE001  # the last edge: a bug is answered without a word of the request
             exchange.error = _where(error)
             await exchange.refuse(Refusal(500, "internal_error", "the service failed; name the request id"))
-        self._note(scope, exchange, time.perf_counter() - started)
 
     def _admit(self, scope: Scope, headers: dict[bytes, bytes]) -> str:
         if scope["path"] in PUBLIC or scope["path"].startswith(OWN_LOGIN):

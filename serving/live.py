@@ -4,7 +4,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -32,11 +32,20 @@ class Scorer(Protocol):
     def judge(self, rows: Sequence[Mapping[str, Any]]) -> tuple[np.ndarray, np.ndarray | None]: ...  # noqa: D102
 
 
+class Timing(NamedTuple):
+    """When a batch was begun, had its features and had its scores, nanoseconds since 1970; and how many it held."""
+
+    begun_ns: int
+    read_ns: int
+    scored_ns: int
+    num_events: int
+
+
 @dataclass(frozen=True)
 class Assessment:
     """Scores of one event and what they came from; without scores, why not.
 
-    `ended_early` says whether the first member of a cascade answered alone.
+    `ended_early` says whether the first member of a cascade answered alone; `timing` is that of the whole batch.
     """
 
     at_us: int
@@ -44,6 +53,7 @@ class Assessment:
     scores: dict[str, float] | None
     why_not: str = ""
     ended_early: bool | None = None
+    timing: Timing | None = None
 
 
 @dataclass(frozen=True)
@@ -75,17 +85,20 @@ class Live:
 
     def assess(self, events: Sequence[Event]) -> list[Assessment]:
         """Read the features of these events as of now and score them."""
-        at_us = time.time_ns() // 1000
+        begun_ns = time.time_ns()
+        at_us = begun_ns // 1000
         try:
             features = self._features(events, at_us)
         except FeaturesUnavailable as error:
             nothing = Features(missing=self.inputs)
             return [Assessment(at_us, nothing, None, f"features are unavailable ({error})") for _ in events]
         rows = [{**event, **known.values} for event, known in zip(events, features, strict=True)]
+        read_ns = time.time_ns()
         probabilities, early = self.scorer.judge(rows)
+        timing = Timing(begun_ns, read_ns, time.time_ns(), len(rows))
         ended = [None] * len(rows) if early is None else early.tolist()
         found = zip(features, self._by_label(probabilities), ended, strict=True)
-        return [Assessment(at_us, known, scores, ended_early=end) for known, scores, end in found]
+        return [Assessment(at_us, known, scores, ended_early=end, timing=timing) for known, scores, end in found]
 
     def thresholds(self, row: Event) -> dict[str, float | None]:
         """The threshold of each label for an event with its features."""

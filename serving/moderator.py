@@ -13,11 +13,11 @@ from serving.canary import Canary
 from serving.decide import Decision
 from serving.decision_log import DecisionLog
 from serving.live import Assessment, Event, Live
-from serving.metrics import Metrics
 from serving.privacy import as_known
 from serving.record import Record, Role, encode, new_id
 from serving.shadow import Shadows
 from serving.strikes import Counts, Strikes
+from serving.tracing import Attributes, Telemetry
 from serving.vault import Vault
 from serving.verdict import TEXT, Circumstances, verdict
 from training.policy import Action
@@ -81,12 +81,13 @@ class Moderator:
         log: DecisionLog,
         vault: Vault | None,
         pushes: Backlog[tuple[str, Event]] | None,
-        metrics: Metrics,
+        telemetry: Telemetry,
         acted: Acted,
         shadows: Shadows | None = None,
         role: Role = "champion",
     ) -> None:
-        self.log, self.metrics = log, metrics
+        self.log = log
+        self.metrics, self._tracing = telemetry
         self.champions: Mapping[str, Champion] = {}
         self.trials: Mapping[str, Trial] = {}
         self._shadows, self._role = shadows, role
@@ -116,9 +117,12 @@ class Moderator:
         """Decide events of the champion's table; on return the decisions are on disk."""
         events = self.known(champion.live, events)
         assessed = list(zip(events, await self._assess(champion, events), strict=True))
-        counts = await self._strikes.of([(by.live.policy, event) for event, by in assessed])
-        records = [self._record(event, by, counts, call=call) for event, by in assessed]
-        await self.log.append([encode(record) for record in records])
+        self._trace(assessed)
+        with self._tracing.span("decide"):
+            counts = await self._strikes.of([(by.live.policy, event) for event, by in assessed])
+            records = [self._record(event, by, counts, call=call) for event, by in assessed]
+        with self._tracing.span("log"):
+            await self.log.append([encode(record) for record in records])
         await self._strikes.add(counts.fresh)
         self._count(records)
         if self._pushes:
@@ -147,6 +151,18 @@ class Moderator:
             else Assessed(champion.live, self._role, next(theirs))
             for at in range(len(events))
         ]
+
+    def _trace(self, assessed: Sequence[tuple[Event, Assessed]]) -> None:
+        """Say when the batches in which these events were scored had their features and their scores."""
+        if not self._tracing.is_on:
+            return
+        batches = {(by.live.spec.name, by.live.release, by.role, by.assessment.timing) for _, by in assessed}
+        for detector, release, role, timing in batches:
+            if timing is None:  # there were no features, so there are no scores
+                continue
+            facts: Attributes = {"mews.detector": detector, "mews.release": release, "mews.role": role}
+            self._tracing.past("features", timing.begun_ns, timing.read_ns, facts)
+            self._tracing.past("score", timing.read_ns, timing.scored_ns, {**facts, "mews.batch": timing.num_events})
 
     def _record(self, event: Event, by: Assessed, counts: Counts, *, call: Call) -> Record:
         live, assessed = by.live, by.assessment

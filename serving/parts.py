@@ -26,6 +26,7 @@ from serving.shadow import Shadows
 from serving.source import LedgerSource
 from serving.strike_stores import open_strikes
 from serving.strikes import Strikes
+from serving.tracing import Telemetry, Tracing
 from serving.trials import Trials
 from serving.vault import Vault
 
@@ -44,7 +45,9 @@ class Parts:
         keys: Path | None = None,
         stores: Mapping[str, str] | None = None,
         bentoml: ASGIApp | None = None,
+        tracing: Tracing | None = None,
     ) -> None:
+        self.tracing = tracing or Tracing()
         self.metrics, self.keys = Metrics(), KeyRing(keys or home / "api_keys.json")
         known, vault = Known(home, stores or {}), Vault(home / "keys")
         self.log = DecisionLog(home / "decisions")
@@ -53,11 +56,12 @@ class Parts:
         store = open_strikes(home, redis=(stores or {}).get("redis", ""), deadline_s=STRIKES_WITHIN_S)
         self.strikes = Strikes(store, past=(home / "decisions", home / "lake"))
         self.shadows = Shadows(home, stores or {}, self.metrics)
+        telemetry = Telemetry(self.metrics, self.tracing)
         self.moderator = Moderator(
             log=self.log,
             vault=vault,
             pushes=self.pushes,
-            metrics=self.metrics,
+            telemetry=telemetry,
             acted=Acted(self.budget, self.strikes),
             shadows=self.shadows,
         )
@@ -70,7 +74,7 @@ class Parts:
         self.admin = build_admin(home, Ledger(home / "ledger" / "ledger.jsonl"))
         app.mount(PREFIX, self.admin)
         self.room = Room()
-        self.door: ASGIApp = Guard(app, keys=self.keys, metrics=self.metrics, limits=Limits(), room=self.room)
+        self.door: ASGIApp = Guard(app, keys=self.keys, telemetry=telemetry, limits=Limits(), room=self.room)
         self._is_closing = threading.Event()
 
     def tick(self) -> None:
@@ -102,3 +106,4 @@ class Parts:
         self.log.close()
         self.strikes.close()
         self.budget.close()
+        self.tracing.close()

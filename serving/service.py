@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import bentoml
 import msgspec
 from _bentoml_sdk import Service
+from bentoml._internal.configuration.containers import BentoMLContainer
 from bentoml._internal.service.openapi.specification import PathItem
 from bentoml._internal.utils.cattr import bentoml_cattr
 from starlette.types import ASGIApp
@@ -20,6 +21,7 @@ from serving.logs import log_as_json
 from serving.moderator import NotServed
 from serving.openapi import document
 from serving.parts import Parts
+from serving.tracing import Tracing, provider
 
 T = TypeVar("T")
 
@@ -36,6 +38,9 @@ class Doored(Service[T]):
 
     def to_asgi(self, is_main: bool = True) -> ASGIApp:
         """The app that the server calls."""
+        if found := provider():
+            BentoMLContainer.tracer_provider.set(found)
+        _door.tracing = Tracing(found)
         _door.bentoml = super().to_asgi(is_main)
         stand_before(_door)
         return _door
@@ -64,7 +69,9 @@ class Mews:
         stores = {"redis": os.environ.get("MEWS_REDIS", ""), "registry_uri": os.environ.get("MEWS_FEAST_REGISTRY", "")}
         log_as_json()
         adopt(Path(__file__).parents[1] / SEALED, home)
-        self.parts = Parts(home, keys=Path(keys) if keys else None, stores=stores, bentoml=_door.bentoml)
+        self.parts = Parts(
+            home, keys=Path(keys) if keys else None, stores=stores, bentoml=_door.bentoml, tracing=_door.tracing
+        )
         _door.open(self.parts.door, room=self.parts.room)
         self.parts.tick()  # a worker accepts nothing before it has what is deployed
         threading.Thread(target=self.parts.run, name="follower", daemon=True).start()
