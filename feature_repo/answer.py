@@ -1,13 +1,13 @@
 """Computes the features of a view at a moment from the words of a state: what every request does, so it is short.
 
-A moment that a state cannot resolve (before its horizon, or before all of the facts that it keeps one by one) is
-answered as the first one that it can.
+A moment that a state cannot resolve (before its horizon, before all of the facts that it keeps one by one, or more than
+a day before the last fact) is answered as the first one that it can.
 """
 
 from bisect import bisect_left
 from typing import Any
 
-from feature_repo.state import HEAD, Shape, Words, last_before
+from feature_repo.state import HEAD, LOOK_BACK_US, Shape, Words, last_before
 from feature_repo.view import View
 
 
@@ -53,7 +53,7 @@ class Answers:
 
     def at(self, words: Words, at_us: int) -> list[Any]:
         """The value of each feature: what happened strictly before the moment counts."""
-        at_us = max(at_us, words[0], words[2] + 1)
+        at_us = max(at_us, words[0], words[2] + 1, words[1] - LOOK_BACK_US)
         last_us, later = words[1], range(0)
         if at_us <= last_us:
             last_us, later = last_before(words, self._shape, at_us)

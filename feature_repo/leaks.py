@@ -7,6 +7,7 @@ feature that is honestly this good is worth a person's look before anything is t
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,7 +17,7 @@ import pyarrow as pa
 from feature_repo.compute import features_at
 from feature_repo.lake import Lake
 from feature_repo.tables import EVENT_TABLES
-from feature_repo.view import View
+from feature_repo.view import Feature, View
 from feature_repo.windows import SERVICES, VIEWS
 
 Kind = Literal["enforcement", "future", "early label", "alone", "skew", "split"]
@@ -35,6 +36,8 @@ _BOOKKEEPING = {
     "entity_seen",
     "text",
 }
+_SQL = {"int": "BIGINT", "float": "DOUBLE", "str": "VARCHAR"}
+_ARROW = {"int": pa.int64(), "float": pa.float64(), "str": pa.string()}
 _IDS = {"account_id", "ip", "card_id", "merchant_id", "device_id"}  # judged by whether they are there, not by value
 
 
@@ -58,8 +61,7 @@ def find(lake: Lake, training_set: Path) -> list[Leak]:
         columns = [c for c in connection.table("rows").columns if c not in _BOOKKEEPING | set(manifest["labels"])]
         statistical = [leak for label in manifest["labels"] for leak in telling(connection, columns, label)]
         timely = [*early_labels(connection, manifest["cutoff_us"]), *mixed_splits(connection)]
-        logged = decided(connection, manifest["events"], manifest["feature_service"])
-        skew = skewed(logged, connection.sql("SELECT * FROM rows SEMI JOIN logged USING (event_id)").to_arrow_table())
+        skew = list(skewed(connection, manifest["events"], manifest["feature_service"]))
     return [*timely, *recomputed(lake, training_set / "data.parquet", manifest), *skew, *statistical]
 
 
@@ -174,33 +176,60 @@ def _from_later(view: View, name: str, wrong: Sequence[tuple[str, Any, Any]], nu
     return Leak(kind, name, why)
 
 
-def decided(connection: duckdb.DuckDBPyConnection, events: str, feature_service: str) -> pa.Table:
-    """The features that the service logged with its decisions about events of a table, one row per event."""
-    features = [f for name in SERVICES[feature_service].views for f in VIEWS[name].features]
-    types = {"int": "BIGINT", "float": "DOUBLE", "str": "VARCHAR"}
-    logged = ", ".join(
-        f"TRY_CAST(record ->> '$.features.values.{f.name}' AS {types[f.dtype]}) AS {f.name}" for f in features
+def skewed(connection: duckdb.DuckDBPyConnection, events: str, feature_service: str) -> Iterator[Leak]:
+    """Features of `rows` that are not what the service logged when it first decided about the same events."""
+    connection.execute(
+        """CREATE OR REPLACE TEMP TABLE logged AS
+           SELECT event_id, at_us, json_extract(record, '$.features.values') AS known FROM decisions
+           WHERE event_table = ? AND NOT degraded AND event_id IN (SELECT event_id FROM rows)""",
+        [events],
     )
-    query = f"""SELECT event_id, {logged} FROM decisions
-                WHERE event_table = ? AND NOT degraded AND json_exists(record, '$.features.values.{features[0].name}')
-                QUALIFY row_number() OVER (PARTITION BY event_id ORDER BY at_us) = 1"""  # noqa: S608
-    return connection.sql(query, params=[events]).to_arrow_table()
+    columns = connection.table("rows").columns
+    for feature in (f for name in SERVICES[feature_service].views for f in VIEWS[name].features):
+        if feature.name in columns and (why := _skew(connection, feature)):
+            yield Leak("skew", feature.name, why)
 
 
-def skewed(logged: pa.Table, offline: pa.Table) -> list[Leak]:
-    """Columns whose value in the decision log is not that of the training set, by `event_id`."""
-    ours = {row["event_id"]: row for row in offline.to_pylist()}
-    pairs = [(row, ours[row["event_id"]]) for row in logged.to_pylist() if row["event_id"] in ours]
-    leaks = []
-    for name in [c for c in logged.column_names if c != "event_id" and c in offline.column_names]:
-        wrong = [(a["event_id"], a[name], b[name]) for a, b in pairs if not is_same(a[name], b[name])]
-        if len(wrong) > MAX_SKEW * len(pairs):
-            event_id, online, was = wrong[0]
-            example = f"event {event_id}: {_shown(online)} online, {_shown(was)} offline"
-            leaks.append(
-                Leak("skew", name, f"differs in {len(wrong):,} of {len(pairs):,} decisions, such as {example}")
-            )
-    return leaks
+def _skew(connection: duckdb.DuckDBPyConnection, feature: Feature) -> str | None:
+    """How one feature of `rows` differs from the `logged` decisions that name it, if more than a few do."""
+    name, kind = feature.name, _SQL[feature.dtype]
+    is_near = "abs(online - offline) <= 1e-9 * greatest(1, abs(online), abs(offline))"
+    is_same = "online = offline" if kind == "VARCHAR" else is_near
+    is_wrong = f"NOT coalesce({is_same}, online IS NULL AND offline IS NULL)"
+    query = f"""
+        WITH pairs AS (
+          SELECT event_id, TRY_CAST(known ->> '$.{name}' AS {kind}) AS online, rows."{name}" AS offline
+          FROM logged JOIN rows USING (event_id) WHERE json_exists(known, '$.{name}')
+          QUALIFY row_number() OVER (PARTITION BY event_id ORDER BY at_us) = 1
+        )
+        SELECT count(*), count(*) FILTER ({is_wrong}),
+               arg_min([event_id, online::VARCHAR, offline::VARCHAR], event_id) FILTER ({is_wrong})
+        FROM pairs
+    """  # noqa: S608
+    [(num, num_wrong, example)] = connection.execute(query).fetchall()
+    if num_wrong <= MAX_SKEW * num:
+        return None
+    event_id, online, offline = example
+    values = "" if kind == "VARCHAR" else f": {online or 'nothing'} online, {offline or 'nothing'} offline"
+    return f"differs in {num_wrong:,} of {num:,} decisions, such as event {event_id}{values}"
+
+
+def skew_of_day(lake: Lake, day: date, *, events: str, feature_service: str) -> list[Leak]:
+    """What the service logged about the events of a day that is not what the lake knew at their moments."""
+    views = [VIEWS[name] for name in SERVICES[feature_service].views]
+    keys = ", ".join(sorted({view.entity for view in views}))
+    with lake.connect() as connection:
+        of_day = lake.select("events", events, first=day, last=day)
+        asked = f"SELECT event_id, event_us, {keys} FROM ({of_day}) SEMI JOIN decisions USING (event_id)"  # noqa: S608
+        rows = connection.sql(asked).to_arrow_table()
+        for view in views if rows.num_rows else ():
+            moments = zip(rows[view.entity].to_pylist(), rows["event_us"].to_pylist(), strict=True)
+            known = features_at(lake, view, list(moments))
+            for feature in view.features:
+                column = pa.array([row[feature.name] for row in known], _ARROW[feature.dtype])
+                rows = rows.append_column(feature.name, column)
+        connection.register("rows", rows)
+        return list(skewed(connection, events, feature_service))
 
 
 def _shown(value: Any) -> str:

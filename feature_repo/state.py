@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 from feature_repo.view import DAY, View, Window
 
 TAIL = 32
+LOOK_BACK_US = DAY  # before the last fact; a state forgets the cells that no later moment asks for
 NEVER = -1
 HEAD = 4  # horizon, last fact, last fact that is not in the tail, rows of the tail; then the lengths of all series
 Words = Sequence[int]
@@ -134,7 +135,7 @@ class State:
 
     def to_bytes(self) -> tuple[bytes, bytes]:
         """What requests read, and the sightings that only the next fact needs; what no moment asks for is left out."""
-        since_us = max(self.horizon_us, self.last_us - DAY)
+        since_us = max(self.horizon_us, self.last_us - LOOK_BACK_US)
         series: list[list[int]] = []
         for window, cells in zip(self.shape.windows, self.cells, strict=True):
             kept = sorted(grain for grain in cells if grain >= window.start(since_us))

@@ -148,7 +148,7 @@ def finish_the_day(demo: Demo, day: LiveDay, second: dict[str, str]) -> None:
 
 
 def bring_back(demo: Demo, since: date) -> int:
-    """Compact the decision log into the lake, look for drift of each detector, and check the day's events like others.
+    """Compact the decision log into the lake, look for drift and skew, and check the day's events like others.
 
     Returns the number of decisions.
     """
@@ -157,9 +157,22 @@ def bring_back(demo: Demo, since: date) -> int:
         decided = ["lake/decisions", *(f"{name}/decisions" for name in demo.detectors)]
         require(materialize(settings, decided, first=since, last=today))
         require(materialize(settings, [f"lake/{table}" for table in demo.tables], first=demo.live_date))
+        require_same_features(demo)
     with settings.lake.connect() as connection:
         [(num_decisions,)] = connection.execute("SELECT count(*) FROM decisions").fetchall()
     return int(num_decisions)
+
+
+def require_same_features(demo: Demo) -> None:
+    """What the service knew about each event of the day is what the lake knows about its moment."""
+    from feature_repo.leaks import skew_of_day
+
+    for name, detector in demo.detectors.items():
+        spec = detector.spec
+        for leak in skew_of_day(
+            demo.settings.lake, demo.live_date, events=spec.events, feature_service=spec.feature_service
+        ):
+            raise StageFailed(f"{name}: {leak}")
 
 
 def close(demo: Demo, day: LiveDay, second: dict[str, str], *, num_events: int, num_back: int) -> None:

@@ -17,7 +17,7 @@ from training.detector import DetectorSpec
 from training.policy import Policy
 
 Event = Mapping[str, Any]
-LONGEST_AGO_US = DAY  # as far back as states can tell facts apart, and as facts count from when they happened
+LONGEST_AGO_US = 3 * DAY  # a day is in the lake, which answers for what is older, one day after its end at the latest
 
 
 class Scorer(Protocol):

@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from feature_repo import leaks
+from feature_repo.lake import day_of
 from tests.feature_repo import plants
 
 
@@ -26,3 +27,20 @@ def test_each_planted_leak_is_found_with_its_column_and_kind(made: plants.Set, t
         assert (kind, column) in {(leak.kind, leak.column) for leak in found}, name
         assert all(leak.why for leak in found), name
         plants.log_decisions(made)  # as it was
+
+
+def test_a_feature_that_the_release_does_not_read_is_not_compared(made: plants.Set, tmp_path: Path) -> None:
+    plants.log_decisions(made, lambda values: values.pop("mean_amount_7d"))
+
+    assert leaks.find(made.lake, made.write(tmp_path / "set")) == []
+
+
+def test_the_decisions_of_a_day_are_held_against_what_the_lake_knew_then(made: plants.Set) -> None:
+    day = day_of(int(made.rows["event_us"].max()))
+    right = leaks.skew_of_day(made.lake, day, events="payments", feature_service=plants.SERVICE)
+    plants.log_decisions(made, lambda values: values.update(num_payments_7d=values["num_payments_7d"] + 1))
+
+    [wrong] = leaks.skew_of_day(made.lake, day, events="payments", feature_service=plants.SERVICE)
+
+    assert right == []
+    assert (wrong.kind, wrong.column) == ("skew", "num_payments_7d")

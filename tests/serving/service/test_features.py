@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
+from feature_repo.view import HOUR
 from serving.parts import Parts
 from tests.feature_repo.redis_server import BINARY, RedisServer, redis_server
 from tests.serving.service.conftest import Team
@@ -72,6 +73,18 @@ def test_the_events_of_one_request_see_each_other_as_they_happened(client: TestC
     rows = features(client, *events)
 
     assert [row["values"]["num_payments_1d"] for row in rows] == [2, 0, 1]
+
+
+def test_an_event_of_the_days_that_the_lake_may_not_hold_yet_reads_what_was_then_and_an_older_one_what_is_now(
+    client: TestClient,
+) -> None:
+    now_us = time.time_ns() // 1000
+    features(client, *({**PAYMENT, "event_us": now_us - hours * HOUR} for hours in (60, 50)))
+    time.sleep(1)
+
+    recent, old = features(client, {**PAYMENT, "event_us": now_us - 49 * HOUR}, {**PAYMENT, "event_us": 1})
+
+    assert (recent["values"]["num_payments_1d"], old["values"]["num_payments_1d"]) == (2, 0)
 
 
 def test_the_policy_decides_while_redis_is_stopped_and_features_come_back_by_themselves(
