@@ -121,6 +121,17 @@ def run(
 
 
 @app.command()
+def search(detector: DETECTOR) -> None:
+    """Look for better settings of a detector's fit on its newest training set; a search that was stopped goes on."""
+    from orchestration.runs import materialize
+    from orchestration.settings import Settings
+
+    result = materialize(Settings.from_environment(), [f"{detector}/search"])
+    typer.echo(result.line)
+    raise typer.Exit(0 if result.is_success else 1)
+
+
+@app.command()
 def score(
     detector: DETECTOR,
     input_: Annotated[Path, typer.Option("--input", help="Parquet with the event's columns.", exists=True)],

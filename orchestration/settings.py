@@ -84,6 +84,11 @@ class Settings:
         return self.home / "training_sets"
 
     @property
+    def searches(self) -> Path:
+        """Searches for better settings of a detector's fit, by detector and what is searched."""
+        return self.home / "searches"
+
+    @property
     def feature_page(self) -> Path:
         """The page of all features, and their plots."""
         return self.home / "feature_page"

@@ -1,4 +1,4 @@
-"""`python -m training RUN_DIR`, or `torchrun ... -m training RUN_DIR`; `--dry-run` tries one batch."""
+"""`python -m training RUN_DIR`, or `torchrun ... -m training RUN_DIR`; `--dry-run` and `--curves-only` end earlier."""
 
 import argparse
 import logging
@@ -13,13 +13,18 @@ def main() -> None:
     """Train the detector of a run folder."""
     parser = argparse.ArgumentParser(prog="python -m training", description=main.__doc__)
     parser.add_argument("run_dir", type=Path)
-    parser.add_argument("--dry-run", action="store_true")
+    shorter = parser.add_mutually_exclusive_group()
+    shorter.add_argument("--dry-run", dest="until", action="store_const", const="batch", help="try one batch")
+    shorter.add_argument(
+        "--curves-only", dest="until", action="store_const", const="curves", help="train, keep nothing"
+    )
+    parser.set_defaults(until="bundle")
     home = Path(os.environ.get("MEWS_HOME", ".mews"))
     parser.add_argument("--cache", type=Path, default=home / "pretrained", help="what other runs have computed")
     asked = parser.parse_args()
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # its tips advertise
     warnings.filterwarnings("ignore", module="lightning")
-    fit(asked.run_dir, cache=asked.cache, is_dry_run=asked.dry_run)
+    fit(asked.run_dir, cache=asked.cache, until=asked.until)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from pydantic import model_validator
 
 from training.fit_config import FitConfig
 from training.policy import Contract, Promise
+from training.search_space import Search
 
 _KNOWN_LATER = {"entity_seen", "source"}  # columns that say something about training, not about the event
 
@@ -98,6 +99,7 @@ class DetectorSpec(Contract):
     retrain: Retrain = Retrain()
     cascade: Cascade | None = None
     fit: FitConfig = FitConfig()
+    search: Search = Search()
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -113,6 +115,7 @@ class DetectorSpec(Contract):
             raise ValueError(
                 f"fit.benign_suites and gate.benign_suites share {sorted(both)}: that judges what was learned"
             )
+        self.search.check(self.fit)
         known = {*self.numbers, "amount"}
         for ratio in self.ratios:
             if unknown := {ratio.numerator, ratio.denominator} - known:

@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Literal
 
 import lightning as L
 import pyarrow as pa
@@ -19,31 +20,34 @@ from torch import Tensor
 from training.data import Batch, DetectorData, Examples, InOrder
 from training.detector import DetectorSpec
 from training.encoder import Floats
-from training.module import WATCHED, DetectorModule
+from training.fit_config import WATCHED
+from training.module import DetectorModule
 from training.networks.registry import build_network
 from training.networks.text import TextNetwork
 from training.progress import Progress
 from training.weights import write_weights
 
 CHECKPOINT_EVERY_STEPS = 50
+Until = Literal["batch", "curves", "bundle"]
 FACTS = ("event_us", "account_id", "sampling_probability", "source", "entity_seen")  # carried along for evaluation
 
 
-def fit(run_dir: Path, *, cache: Path | None = None, is_dry_run: bool = False) -> None:
+def fit(run_dir: Path, *, cache: Path | None = None, until: Until = "bundle") -> None:
     """Train until done, halving the micro-batch as often as memory runs out; the global batch stays what it is.
 
     What is computed from a pretrained encoder is kept in `cache`, for other runs; without one, in the run folder.
+    `until` one batch was tried, or the curves are whole, or predictions and bundle are written.
     """
     while True:
         try:
-            return _fit(run_dir, cache=cache or run_dir / "cache", is_dry_run=is_dry_run)
+            return _fit(run_dir, cache=cache or run_dir / "cache", until=until)
         except torch.OutOfMemoryError:
             _halve_micro_batch(run_dir)
             if _world_size() > 1:
                 raise  # the other ranks wait for this one; torchrun starts all of them again
 
 
-def _fit(run_dir: Path, *, cache: Path, is_dry_run: bool) -> None:
+def _fit(run_dir: Path, *, cache: Path, until: Until) -> None:
     spec = DetectorSpec.model_validate_json((run_dir / "detector.json").read_text(encoding="utf-8"))
     L.seed_everything(spec.fit.seed, verbose=False)
     torch.set_num_threads(1)  # sums in one order on any machine; a second thread cost 4x the CPU time beside other work
@@ -64,7 +68,7 @@ def _fit(run_dir: Path, *, cache: Path, is_dry_run: bool) -> None:
         strategy="ddp" if _world_size() > 1 else "auto",
         precision=spec.fit.precision,
         max_epochs=spec.fit.max_epochs,
-        fast_dev_run=is_dry_run,
+        fast_dev_run=until == "batch",
         accumulate_grad_batches=num_micro_batches,
         use_distributed_sampler=False,  # the loader already gives each rank its rows
         callbacks=[
@@ -80,7 +84,7 @@ def _fit(run_dir: Path, *, cache: Path, is_dry_run: bool) -> None:
     )
     last = checkpoints / "last.ckpt"
     trainer.fit(module, data, ckpt_path=str(last) if last.exists() else None)
-    if is_dry_run or not trainer.is_global_zero:
+    if until != "bundle" or not trainer.is_global_zero:
         return
 
     module.load_state_dict(torch.load(best.best_model_path, weights_only=True)["state_dict"])

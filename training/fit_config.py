@@ -6,6 +6,7 @@ from pydantic import model_validator
 
 from training.policy import Contract
 
+WATCHED = "validation_average_precision"  # what ends a fit early, and what a search compares
 _AT_LEAST_ONE = (
     "max_epochs",
     "global_batch_size",

@@ -52,7 +52,7 @@ def train(run_dir: Path, *, report: Callable[[str], None]) -> None:
     before = signal.signal(signal.SIGTERM, lambda *_: os.killpg(process.pid, signal.SIGTERM))
     lines = new_lines(run_dir / "metrics.jsonl")
     try:
-        while _is_running(process):
+        while is_running(process):
             for line in next(lines):
                 report(line)
     finally:
@@ -100,7 +100,8 @@ def new_lines(path: Path) -> Iterator[list[str]]:
         yield found
 
 
-def _is_running(process: subprocess.Popen[bytes]) -> bool:
+def is_running(process: subprocess.Popen[bytes]) -> bool:
+    """Whether a process still runs after a moment's wait."""
     try:
         process.wait(timeout=POLL_S)
     except subprocess.TimeoutExpired:

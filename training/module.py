@@ -9,11 +9,10 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from torchmetrics.classification import BinaryAveragePrecision
 
 from training.data import UNKNOWN, Batch
-from training.fit_config import FitConfig
+from training.fit_config import WATCHED, FitConfig
 from training.networks.text import worst
 from training.optimizers import AdamWithTables
 
-WATCHED = "validation_average_precision"
 NGRAM_TABLE = "readers.ngram."
 # An n-gram is in few of the rows and a small part of each, so its embedding moves faster than the pretrained layers.
 RATES = {NGRAM_TABLE: 10.0, "readers.encoder.": 0.02}

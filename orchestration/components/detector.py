@@ -5,6 +5,7 @@ import dagster as dg
 from orchestration.stages.candidate import candidate, candidate_passes_gate
 from orchestration.stages.deployment import approval_sensor, deployment, promises_hold
 from orchestration.stages.release import release
+from orchestration.stages.search import search
 from orchestration.stages.training_set import training_set, training_set_has_no_leaks, training_set_is_valid
 from training.detector import DetectorSpec
 from training.policy import Policy
@@ -20,12 +21,13 @@ class DetectorComponent(dg.Component, dg.Model, dg.Resolvable):
         """List the stages in the order a record meets them."""
         spec = self.detector
         return dg.Definitions(
-            assets=[training_set(spec), candidate(spec), release(spec, self.policy), deployment(spec)],
+            assets=[training_set(spec), candidate(spec), release(spec, self.policy), deployment(spec), search(spec)],
             asset_checks=[
                 training_set_is_valid(spec),
                 training_set_has_no_leaks(spec),
                 candidate_passes_gate(spec),
                 promises_hold(spec),
             ],
+            jobs=[dg.define_asset_job(f"search_{spec.name}", selection=[dg.AssetKey([spec.name, "search"])])],
             sensors=[approval_sensor(spec)],
         )

@@ -115,7 +115,7 @@ def test_calibration_moves_scores_and_golden_answers(run_dir: Path) -> None:
 
 
 def test_a_dry_run_leaves_no_bundle(behaviour_run: Path) -> None:
-    fit(behaviour_run, is_dry_run=True)
+    fit(behaviour_run, until="batch")
 
     assert not (behaviour_run / "bundle").exists()
 

@@ -1,0 +1,95 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.training.conftest import behaviour_spec, payments, write_run
+from training.detector import DetectorSpec
+from training.search import STUDY, search
+from training.search_space import Range, Search
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+SPACE = {"learning_rate": [2e-3, 1e-7], "hidden_size": Range(low=8, high=32, is_log=True)}
+
+
+def folder_of(path: Path, **asked: int) -> Path:
+    spec = behaviour_spec(max_epochs=3, num_starts=1)
+    chosen = Search.model_validate({"num_trials": 7, "space": {**SPACE}, **asked})
+    return write_run(path, spec.model_copy(update={"search": chosen}), rows=payments())
+
+
+def test_a_search_tries_the_stated_fit_first_stops_what_falls_behind_and_draws_what_it_found(tmp_path: Path) -> None:
+    folder, said = folder_of(tmp_path / "study"), list[str]()
+
+    line = search(folder, report=said.append)
+
+    result = json.loads((folder / "search.json").read_text())
+    first, *others = sorted(result["trials"], key=lambda trial: trial["number"])
+    assert len(others) == 6
+    assert (first["params"], first["value"]) == ({"learning_rate": 2e-3, "hidden_size": 32}, result["stated"])
+    assert result["best"]["value"] == max(trial["value"] for trial in result["trials"] if trial["state"] == "complete")
+    assert result["best"]["params"]["learning_rate"] == 2e-3
+    assert f"{result['best']['value']:.4f} on validation" in line
+    assert len(said) == 7
+    assert {path.name for path in folder.glob("*.png")} == {"history.png", "importances.png"}
+    assert not list(folder.glob("trials/*/predictions.parquet"))
+    spec = DetectorSpec.model_validate_json((folder / "trials" / "0003" / "detector.json").read_bytes())
+    assert 8 <= spec.fit.hidden_size <= 32
+
+
+def test_what_falls_behind_the_median_is_stopped(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path / "study", num_trials=12, num_parallel=1)
+
+    search(folder, report=lambda _: None)
+
+    states = [trial["state"] for trial in json.loads((folder / "search.json").read_text())["trials"]]
+    assert "pruned" in states
+    assert states[:4] == ["complete"] * 4
+
+
+def test_a_killed_search_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path / "study")
+    command = [sys.executable, "-m", "training.search", str(folder)]
+    for how in (signal.SIGTERM, signal.SIGKILL):
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)
+        wait_for_a_trial(folder, process)
+        os.killpg(process.pid, how) if how == signal.SIGKILL else process.terminate()
+        process.communicate()
+    done = finished(folder)
+
+    search(folder, report=lambda _: None)
+
+    trials = json.loads((folder / "search.json").read_text())["trials"]
+    assert len(trials) == 7
+    assert done <= {trial["number"] for trial in trials}
+    assert sum(trial["params"] == {"learning_rate": 2e-3, "hidden_size": 32} for trial in trials) >= 1
+
+
+def wait_for_a_trial(folder: Path, process: subprocess.Popen[bytes]) -> None:
+    before, deadline = len(finished(folder)), time.monotonic() + 60
+    while len(finished(folder)) <= before:
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def finished(folder: Path) -> set[int]:
+    """The trials that have an end in the journal."""
+    lines = (folder / STUDY).read_text().splitlines() if (folder / STUDY).exists() else []
+    told = [json.loads(line) for line in lines if '"state"' in line]
+    return {entry["trial_id"] for entry in told if entry.get("state") in (1, 2) and "trial_id" in entry}
+
+
+def test_a_space_that_makes_no_fit_is_refused_where_it_enters() -> None:
+    spec = behaviour_spec().model_dump()
+    with pytest.raises(ValueError, match=r"search.space names 'depth'; it must be a field of fit"):
+        DetectorSpec.model_validate({**spec, "search": {"space": {"depth": [1, 2]}}})
+    with pytest.raises(ValueError, match=r"fit.dropout is 1.5; it must lie in \[0, 1\)"):
+        DetectorSpec.model_validate({**spec, "search": {"space": {"dropout": {"low": 0, "high": 1.5}}}})
+    with pytest.raises(ValueError, match=r"low is 0\.0; it must be greater than 0 and less than high"):
+        Range(low=0, high=1, is_log=True)
