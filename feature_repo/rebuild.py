@@ -2,7 +2,7 @@
 
 The lake settles what is older than the last day that it holds; the facts of that day stand by themselves, with their
 ids, next to those that were pushed. So a fact that reached the service and not yet the lake, or the lake and not the
-service, counts once, and a fact that arrives within a day of happening finds its place.
+service, counts once, and a fact of that day finds its place whenever it arrives.
 """
 
 from collections.abc import Iterator, Sequence

@@ -5,8 +5,9 @@ A feature is f(entity, t): what the facts say that happened strictly before t. A
 grain instead of every event, and offline and online stay equal to the last bit. Its near edge is exact. With a grain of
 one microsecond (`exact`) the same text gives the plain window `[t - S, t)`.
 
-A fact counts from when it was known. One that reached the lake within a day of happening counts from its own moment
-(the service pushes it online at once; the lake hears of it with the next batch); a later one counts from its arrival.
+A fact counts from when it was known. One that reached the lake within two days of happening counts from its own
+moment: the service pushes it online at once, and the lake hears of a day the day after. A later one counts from its
+arrival.
 """
 
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ SECOND = 1_000_000
 MINUTE = 60 * SECOND
 HOUR = 60 * MINUTE
 DAY = 24 * HOUR
+LATE_US = 2 * DAY  # as in facts_*.sql
 MICRO = 1_000_000  # amounts are summed as whole millionths, so that the order of addition does not matter
 SQUARE = 10_000  # and their squares as whole ten-thousandths
 

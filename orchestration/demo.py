@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict
@@ -52,6 +51,7 @@ def run_demo(
     with stack(demo):
         train_and_sign(demo)
         first = await_deployments(demo)
+        learn_verdicts(demo)
         day = open_the_day(demo)
         second = retrain(demo, first)
         finish_the_day(demo, day, second)
@@ -62,7 +62,7 @@ def live_and_learn(demo: Demo) -> int:
     """Let the world live, its events pass the checks, and features be computed; returns the number of events."""
     days, settings = demo.world.days(), demo.settings
     with demo.story.stage(f"{demo.world.scale.num_accounts:,} accounts use a simulated service for {len(days)} days"):
-        summary = demo.world.generate(settings.lake, before_us=time.time_ns() // 1000)
+        summary = demo.world.generate(settings.lake, before_us=start_us(demo.live_date))
         demo.desk.introduce(SIGNERS)
     with demo.story.stage("Great Expectations lets the good batches into the lake"):
         tables = [f"lake/{table}" for table in (*EVENT_TABLES, "labels")]
@@ -104,6 +104,14 @@ def await_deployments(demo: Demo) -> dict[str, str]:
     return signed
 
 
+def learn_verdicts(demo: Demo) -> None:
+    """The labels that the day brings: valid, they count at once for what requests read, and are what to train on."""
+    settings, day = demo.settings, demo.live_date
+    with demo.story.stage("the day's labels arrive"):
+        settings.lake.write("inbox", "labels", demo.world.verdicts_on(day), day=day)
+        require(materialize(settings, ["lake/labels", "online/verdicts"], first=day))
+
+
 def open_the_day(demo: Demo) -> LiveDay:
     """Begin to ask the service about everything that happens on a day that nobody trained on."""
     from serving.auth import create_key
@@ -123,10 +131,8 @@ def open_the_day(demo: Demo) -> LiveDay:
 
 
 def retrain(demo: Demo, first: dict[str, str]) -> dict[str, str]:
-    """New labels arrive; the sensors do the rest until people are needed; returns what is to be served then."""
-    with demo.story.stage(f"the day's labels arrive; automation trains {demo.retrained} again while requests flow"):
-        verdicts = demo.world.verdicts_on(demo.live_date)
-        demo.settings.lake.write("inbox", "labels", verdicts, day=demo.live_date)
+    """The sensors answer the day's labels until people are needed; returns what is to be served then."""
+    with demo.story.stage(f"automation trains {demo.retrained} again while requests flow"):
         is_sealed = lambda: demo.desk.newest_release(demo.retrained).digest != first[demo.retrained]  # noqa: E731
         demo.story.wait(is_sealed, timeout_s=RETRAINS_IN_S, watch=failures(demo))
     second = first | {demo.retrained: demo.desk.newest_release(demo.retrained).digest}

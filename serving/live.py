@@ -10,14 +10,13 @@ import numpy as np
 
 from feature_repo.online import FeatureRow, FeaturesUnavailable, OnlineFeatures
 from feature_repo.tables import EVENT_TABLES
-from feature_repo.view import DAY
+from feature_repo.view import LATE_US
 from serving.cuts import Cut
 from serving.record import Features, PolicyRef
 from training.detector import DetectorSpec
 from training.policy import Policy
 
 Event = Mapping[str, Any]
-LONGEST_AGO_US = 3 * DAY  # a day is in the lake, which answers for what is older, one day after its end at the latest
 
 
 class Scorer(Protocol):
@@ -125,9 +124,9 @@ class Live:
 
 
 def _moment(event: Event, now_us: int) -> int:
-    """Features are those just before the event; what claims to lie ahead, or long ago, is taken as happening now."""
+    """Features are those just before the event; what lies ahead, or is late as for the lake, is now."""
     event_us = event.get("event_us") or now_us
-    return event_us if now_us - LONGEST_AGO_US <= event_us <= now_us else now_us
+    return event_us if now_us - LATE_US <= event_us <= now_us else now_us
 
 
 def _used(row: FeatureRow, inputs: list[str]) -> Features:

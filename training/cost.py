@@ -24,6 +24,6 @@ def measure(run_dir: Path, rows: pa.Table) -> ServingCost:
             scorer.score([row])
             times.append(time.process_time() - begun)
         size = sum(path.stat().st_size for path in (run_dir / "bundle").rglob("*") if path.is_file())
-        cost = ServingCost(bundle_mb=size / _MB, event_ms=1000 * statistics.median(times or [0.0]))
+        cost = ServingCost(bundle_mb=size / _MB, event_ms=1000 * statistics.median(times))
         stored.write_text(cost.model_dump_json(), encoding="utf-8")
     return ServingCost.model_validate_json(stored.read_bytes())

@@ -3,7 +3,7 @@
 SELECT
     event_id,
     event_us AS us,
-    CASE WHEN arrived_us > event_us + 86400000000 THEN arrived_us ELSE event_us END AS known_us,
+    CASE WHEN arrived_us > event_us + 172800000000 THEN arrived_us ELSE event_us END AS known_us,
     account_id,
     card_id,
     merchant_id,

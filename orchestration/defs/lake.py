@@ -13,6 +13,7 @@ def lake() -> dg.Definitions:
     """One asset per table; a daily schedule and a look into the inbox start the same job."""
     partitions = days.partitions(Settings.from_environment())
     tables = [lake_table(table, partitions) for table in TABLES.values()]
-    ingest = dg.define_asset_job("ingest", selection=dg.AssetSelection.assets(*tables))
+    chosen = dg.AssetSelection.assets(*tables, ["online", "verdicts"])
+    ingest = dg.define_asset_job("ingest", selection=chosen)
     daily = dg.build_schedule_from_partitioned_job(ingest, name="ingest_daily", hour_of_day=1)
     return dg.Definitions(assets=tables, jobs=[ingest], schedules=[daily], sensors=[news.arrivals(ingest.name)])

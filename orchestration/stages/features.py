@@ -88,6 +88,34 @@ def online_state(views: Iterable[View], partitions: dg.PartitionsDefinition) -> 
     return asset
 
 
+def online_verdicts(partitions: dg.PartitionsDefinition) -> dg.AssetsDefinition:
+    """Push the verdicts of a day; the next rebuild of the state holds them too."""
+
+    @dg.asset(
+        key=["online", "verdicts"],
+        deps=[["lake", "labels"]],
+        partitions_def=partitions,
+        backfill_policy=days.ONE_RUN,
+        group_name="features",
+        kinds={"feast"},
+        owners=OWNERS,
+        tags={"layer": "online"},
+        pool="online",
+        retry_policy=days.TRY_AGAIN,
+        description="Verdicts about payments count for requests once they are valid, not from the next rebuild on.",
+    )
+    def asset(context: dg.AssetExecutionContext, settings: dg.ResourceParam[Settings]) -> dg.MaterializeResult:
+        from feature_repo.states import open_states
+        from feature_repo.verdicts import push_verdicts
+
+        chosen = days.of(context)
+        states = open_states(settings.home, redis=settings.redis, deadline_s=30)
+        num_verdicts = push_verdicts(settings.lake, states, first=chosen[0], last=chosen[-1])
+        return dg.MaterializeResult(metadata={"verdicts": num_verdicts})
+
+    return asset
+
+
 def _compute(settings: Settings, view: View, chosen: Sequence[date]) -> None:
     if not settings.spark:
         from feature_repo.compute import compute_days

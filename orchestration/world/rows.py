@@ -13,7 +13,7 @@ from orchestration.world.campaigns import Cast
 from orchestration.world.population import Role
 from orchestration.world.scale import Scale
 
-LATE_SHARE = 0.01  # of events reach the lake one hour to two days after they happened
+LATE_SHARE = 0.01  # of events reach the lake one hour to three days after they happened
 HOUR_US = DAY_US // 24
 
 
@@ -59,7 +59,7 @@ def happened(
     rng = day.stream(f"arrival-{table}")
     order = np.argsort(event_us, kind="stable")
     event_us = event_us[order]
-    late = np.where(rng.random(len(order)) < LATE_SHARE, rng.uniform(1, 48, len(order)) * HOUR_US, 0).astype(np.int64)
+    late = np.where(rng.random(len(order)) < LATE_SHARE, rng.uniform(1, 72, len(order)) * HOUR_US, 0).astype(np.int64)
     event_id = names(f"{table[0]}{day.scale.date_of(day.number):%Y%m%d}-", np.arange(len(order)))
     known = {"event_id": event_id, "event_us": pa.array(event_us), "arrived_us": pa.array(event_us + late)}
     take = pa.array(order)

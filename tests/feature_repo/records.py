@@ -27,7 +27,7 @@ moment = st.builds(
     st.integers(0, 3),
     st.sampled_from([-1, 0, 0, 1]),
 )
-delay = st.sampled_from([0, 0, 0, MINUTE, DAY, DAY + 1, 2 * DAY, 9 * DAY])
+delay = st.sampled_from([0, 0, 0, MINUTE, DAY, 2 * DAY, 2 * DAY + 1, 9 * DAY])
 _ids = {"account_id": "a", "ip": "i", "card_id": "c", "merchant_id": "m", "device_id": "d"}
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from feature_repo.view import DAY, Measure, View, Window
+from feature_repo.view import DAY, LATE_US, Measure, View, Window
 from feature_repo.windows import asked_at
 
 Row = Mapping[str, Any]
@@ -16,7 +16,7 @@ def facts_of(view: View, tables: Tables) -> list[dict[str, Any]]:
 
 
 def _seen(row: Row) -> dict[str, Any]:
-    is_late = row["arrived_us"] > row["event_us"] + DAY
+    is_late = row["arrived_us"] > row["event_us"] + LATE_US
     return {**row, "us": row["event_us"], "known_us": row["arrived_us"] if is_late else row["event_us"]}
 
 

@@ -100,12 +100,12 @@ def activity(lake: Lake, day: date) -> list[dict[str, object]]:
 def test_a_late_fact_adds_a_row_that_was_not_known_at_the_event(tmp_path: Path) -> None:
     lake, day = Lake(tmp_path), date(2026, 3, 10)
     write(lake, "accounts", [account("now", NOON)], day)
-    write(lake, "requests", [request("late", NOON - HOUR // 2, arrived_us=NOON + 2 * DAY)], day)
+    write(lake, "requests", [request("late", NOON - HOUR // 2, arrived_us=NOON + 3 * DAY)], day)
 
     compute.compute_day(lake, day)
 
     rows = activity(lake, day)
-    assert [(r["created_us"], r["num_requests_1h"]) for r in rows] == [(NOON, 0), (NOON + 2 * DAY, 1)]
+    assert [(r["created_us"], r["num_requests_1h"]) for r in rows] == [(NOON, 0), (NOON + 3 * DAY, 1)]
 
 
 def test_computing_days_at_once_equals_computing_each_alone(tmp_path: Path) -> None:

@@ -79,10 +79,10 @@ def test_an_event_of_the_days_that_the_lake_may_not_hold_yet_reads_what_was_then
     client: TestClient,
 ) -> None:
     now_us = time.time_ns() // 1000
-    features(client, *({**PAYMENT, "event_us": now_us - hours * HOUR} for hours in (60, 50)))
+    features(client, *({**PAYMENT, "event_us": now_us - hours * HOUR} for hours in (46, 30)))
     time.sleep(1)
 
-    recent, old = features(client, {**PAYMENT, "event_us": now_us - 49 * HOUR}, {**PAYMENT, "event_us": 1})
+    recent, old = features(client, {**PAYMENT, "event_us": now_us - 25 * HOUR}, {**PAYMENT, "event_us": 1})
 
     assert (recent["values"]["num_payments_1d"], old["values"]["num_payments_1d"]) == (2, 0)
 
