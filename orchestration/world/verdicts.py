@@ -81,7 +81,10 @@ def _judge(truth: np.ndarray, *, miss: float, alarm: np.ndarray, rng: np.random.
 
 
 def _chargebacks(day: Day, events: Happened) -> pa.Table:
-    """A charged back payment is known as fraud after 3 to 14 days; any other is taken for honest after 7 days."""
+    """A charged back payment is known as fraud after 3 to 14 days; any other is taken for honest after 7 days.
+
+    The bank tells both in a file each midnight.
+    """
     rng = day.stream("chargebacks")
     fraud = events.truth["fraud"].to_numpy()
     noticed = np.where(fraud == 1, rng.random(len(fraud)) >= NEVER_NOTICED, rng.random(len(fraud)) < FRIENDLY)
@@ -90,10 +93,15 @@ def _chargebacks(day: Day, events: Happened) -> pa.Table:
     back = np.flatnonzero(noticed)
     quiet = np.flatnonzero(~noticed | (charged_us > event_us + NO_CHARGEBACK_US))
     one = np.ones(len(fraud))
-    found = _Verdicts(events, back, charged_us[back], np.ones((len(back), 1), np.int8), one[back])
-    clear_us = event_us[quiet] + NO_CHARGEBACK_US
+    told_us = _next_midnight(charged_us[back])
+    found = _Verdicts(events, back, told_us, np.ones((len(back), 1), np.int8), one[back])
+    clear_us = _next_midnight(event_us[quiet] + NO_CHARGEBACK_US)
     clear = _Verdicts(events, quiet, clear_us, np.zeros((len(quiet), 1), np.int8), one[quiet])
     return pa.concat_tables([found.long(("fraud",), "chargeback"), clear.long(("fraud",), "chargeback")])
+
+
+def _next_midnight(us: np.ndarray) -> np.ndarray:
+    return us + -us % DAY_US
 
 
 @dataclass(frozen=True)
