@@ -90,13 +90,12 @@ def _chargebacks(day: Day, events: Happened) -> pa.Table:
     noticed = np.where(fraud == 1, rng.random(len(fraud)) >= NEVER_NOTICED, rng.random(len(fraud)) < FRIENDLY)
     event_us = events.truth["event_us"].to_numpy()
     charged_us = event_us + (DAY_US * (3 + 11 * rng.beta(1.3, 3.0, len(fraud)))).astype(np.int64)
+    told_us, clear_us = _next_midnight(charged_us), _next_midnight(event_us + NO_CHARGEBACK_US)
     back = np.flatnonzero(noticed)
-    quiet = np.flatnonzero(~noticed | (charged_us > event_us + NO_CHARGEBACK_US))
+    quiet = np.flatnonzero(~noticed | (told_us > clear_us))
     one = np.ones(len(fraud))
-    told_us = _next_midnight(charged_us[back])
-    found = _Verdicts(events, back, told_us, np.ones((len(back), 1), np.int8), one[back])
-    clear_us = _next_midnight(event_us[quiet] + NO_CHARGEBACK_US)
-    clear = _Verdicts(events, quiet, clear_us, np.zeros((len(quiet), 1), np.int8), one[quiet])
+    found = _Verdicts(events, back, told_us[back], np.ones((len(back), 1), np.int8), one[back])
+    clear = _Verdicts(events, quiet, clear_us[quiet], np.zeros((len(quiet), 1), np.int8), one[quiet])
     return pa.concat_tables([found.long(("fraud",), "chargeback"), clear.long(("fraud",), "chargeback")])
 
 
