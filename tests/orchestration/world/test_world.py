@@ -203,3 +203,14 @@ def test_the_world_goes_on_after_its_last_day(world: World) -> None:
 def test_a_world_too_small_is_refused(values: dict[str, int]) -> None:
     with pytest.raises(ValueError, match=next(iter(values))):
         Scale(**values)
+
+
+def test_a_bank_says_one_thing_about_a_payment_at_a_time_and_at_midnight(lake: Lake) -> None:
+    num, num_moments, num_at_midnight = one(
+        lake,
+        "SELECT count(*), count(DISTINCT (event_id, known_us)), count(*) FILTER (WHERE known_us % 86400000000 = 0)"
+        " FROM rows WHERE event_table = 'payments'",
+        table="labels",
+    )
+
+    assert num == num_moments == num_at_midnight > 0
