@@ -76,6 +76,14 @@ class Mews:
         self.parts.tick()  # a worker accepts nothing before it has what is deployed
         threading.Thread(target=self.parts.run, name="follower", daemon=True).start()
 
+    @bentoml.on_deployment
+    @staticmethod
+    def supervise() -> None:
+        """Run once by the process that starts the workers; what it needs would only make a worker start later."""
+        from serving.supervision import look_often
+
+        look_often()
+
     @bentoml.on_shutdown
     def close(self) -> None:
         """Leave nothing unfinished."""

@@ -1,10 +1,12 @@
 import json
 import threading
+import time
 from collections import Counter
 from pathlib import Path
 
 import httpx
 import openai
+import psutil
 from starlette.testclient import TestClient
 
 from serving.auth import create_key
@@ -226,6 +228,20 @@ def test_bentoml_serves_an_empty_home_alive_and_not_ready(tmp_path: Path) -> Non
         answers = {path: caller.get(path).status_code for path in ("/readyz", "/v1/releases", "/docs")}
 
     assert answers == {"/readyz": 503, "/v1/releases": 401, "/docs": 200}
+
+
+def test_a_killed_worker_is_missed_within_seconds(tmp_path: Path) -> None:
+    with served(tmp_path, wait_for="/healthz") as server:
+        waited_s = []
+        for _ in range(3):
+            [worker] = psutil.Process(server.pid).children()
+            worker.kill()
+            killed = time.monotonic()
+            while worker in (left := psutil.Process(server.pid).children()) or not left:
+                time.sleep(0.05)
+            waited_s.append(time.monotonic() - killed)
+
+    assert max(waited_s) < 5  # BentoML looks each ten seconds
 
 
 def test_two_workers_start_together_answer_and_count_actions_as_one(
