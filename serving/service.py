@@ -1,5 +1,6 @@
 """The service: one BentoML service for every detector, with our own door before BentoML's layers."""
 
+import gc
 import os
 import threading
 from pathlib import Path
@@ -74,6 +75,8 @@ class Mews:
         )
         _door.open(self.parts.door, room=self.parts.room)
         self.parts.tick()  # a worker accepts nothing before it has what is deployed
+        gc.collect()
+        gc.freeze()  # a full collection walked all modules, and no request was answered meanwhile (measured: 75 ms)
         threading.Thread(target=self.parts.run, name="follower", daemon=True).start()
 
     @bentoml.on_deployment
