@@ -31,7 +31,10 @@ class Action(StrEnum):
     @property
     def severity(self) -> int:
         """Position on the ladder: 0 is the mildest."""
-        return list(Action).index(self)
+        return _LADDER[self]
+
+
+_LADDER = {action: place for place, action in enumerate(Action)}
 
 
 class Severity(StrEnum):
