@@ -45,7 +45,7 @@ class DecisionLog:
             self._is_busy = True
             loop.call_soon(self._start, loop)
         try:
-            await asyncio.shield(future)  # a client that leaves does not take its neighbours' batch along
+            await future  # its own: a client that leaves takes no neighbour along
         except OSError as error:
             if error.errno in _NO_ROOM:
                 raise LogFull(f"the decision log cannot grow: {error.strerror}") from error

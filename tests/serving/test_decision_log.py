@@ -39,6 +39,23 @@ def test_what_was_appended_is_read_back_in_order(tmp_path: Path) -> None:
     assert records(tmp_path) == many
 
 
+def test_a_client_that_leaves_takes_no_neighbour_along(tmp_path: Path) -> None:
+    log = DecisionLog(tmp_path)
+
+    async def append() -> list[object]:
+        first, *others = [asyncio.create_task(log.append([b'{"number":%d}' % number])) for number in range(3)]
+        await asyncio.sleep(0)  # all of them wait for one batch
+        first.cancel()
+        return await asyncio.gather(first, *others, return_exceptions=True)
+
+    left, *others = asyncio.run(append())
+    log.close()
+
+    assert isinstance(left, asyncio.CancelledError)
+    assert others == [None, None]
+    assert records(tmp_path) == [b'{"number":%d}' % number for number in range(3)]
+
+
 def test_a_killed_writer_loses_nothing_that_it_acknowledged(tmp_path: Path) -> None:
     writer = subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path)], stdout=subprocess.PIPE, text=True)
     assert writer.stdout is not None
