@@ -1,14 +1,12 @@
 """A challenger's process: scores, decides and logs what the champion answered, and acts on nobody.
 
-`python -m serving.challenger HOME STORES DETECTOR RELEASE POLICY FD` reads messages from a socket until its end. It
-runs at the kernel's idle priority and within a bound of memory, and dies with the service that started it.
+`python -m serving.challenger HOME STORES DETECTOR RELEASE POLICY FD` reads messages from a socket until its end, and
+dies with the service that started it.
 """
 
 import asyncio
 import ctypes
 import json
-import os
-import resource
 import signal
 import socket
 import sys
@@ -29,7 +27,6 @@ from serving.strikes import Strikes
 from serving.tracing import Telemetry, Tracing
 from serving.vault import Vault
 
-MAX_MEMORY = 3 << 30
 _MAX_MESSAGE = 4 << 20
 _MAX_TOGETHER = 64
 _PR_SET_PDEATHSIG = 1
@@ -59,10 +56,8 @@ def main(home: Path, stores: dict[str, str], deployment: Deployment, events: soc
     log.close()
 
 
-def yield_to_others() -> None:
-    """Run only when nothing else does, with bounded memory, and not longer than the parent."""
-    os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
-    resource.setrlimit(resource.RLIMIT_DATA, (MAX_MEMORY, MAX_MEMORY))
+def end_with_parent() -> None:
+    """Ask the kernel to."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
@@ -84,7 +79,7 @@ async def _decide(moderator: Moderator, detector: str, messages: list[Message]) 
 
 
 if __name__ == "__main__":
-    yield_to_others()
+    end_with_parent()
     home, stores, detector, release, policy, fd = sys.argv[1:]
     with socket.socket(fileno=int(fd)) as events:
         main(Path(home), json.loads(stores), Deployment(detector, release, policy), events)
