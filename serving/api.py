@@ -158,7 +158,7 @@ ROUTES = [
 
 
 TABLES = "/v1/tables"
-BENTOML = ("/healthz", "/livez", "/readyz", "/docs.json", TABLES)
+BENTOML = ("/healthz", "/livez", "/readyz", "/docs.json", "/schema.json", TABLES)
 
 
 def build_app(bentoml: ASGIApp | None) -> Starlette:

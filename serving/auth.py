@@ -20,7 +20,8 @@ _SCOPE_OF = {
     "/v1/bulk": "bulk",
     "/v1/tables": "bulk",
 }
-PUBLIC = frozenset({"/", "/docs", "/docs.js", "/openapi.json", "/healthz", "/livez", "/readyz", "/metrics"})
+_DESCRIBED = {"/", "/docs", "/docs.js", "/openapi.json", "/docs.json", "/schema.json"}
+PUBLIC = frozenset({*_DESCRIBED, "/healthz", "/livez", "/readyz", "/metrics"})
 
 OWN_LOGIN = "/admin/"  # people log in there with a passkey, not with an API key
 

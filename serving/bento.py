@@ -42,9 +42,9 @@ def pinned(root: Path) -> list[str]:
     """What the service needs, at the versions of the lock."""
     project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     wanted = [*project["dependencies"], *project["optional-dependencies"]["serve"]]
-    names = {_name(requirement) for requirement in wanted}
     lock = (root / "requirements.txt").read_text(encoding="utf-8").splitlines()
-    return [line for line in lock if line and not line.startswith("#") and _name(line) in names]
+    versions = {_name(line): line.partition("==")[2] for line in lock if line and not line.startswith("#")}
+    return [f"{_with_extras(requirement)}=={versions[_name(requirement)]}" for requirement in wanted]
 
 
 def adopt(sealed: Path, home: Path) -> None:
@@ -61,6 +61,10 @@ def adopt(sealed: Path, home: Path) -> None:
 
 
 def _name(requirement: str) -> str:
-    found = re.match(r"[A-Za-z0-9._-]+", requirement)
+    return _with_extras(requirement).partition("[")[0].lower().replace("_", "-")
+
+
+def _with_extras(requirement: str) -> str:
+    found = re.match(r"[A-Za-z0-9._-]+(\[[^]]*\])?", requirement)
     assert found, f"a requirement begins with a name: {requirement!r}"
-    return found[0].lower().replace("_", "-")
+    return found[0]

@@ -53,6 +53,7 @@ def _paths() -> dict[str, Any]:
         "/v1/releases": {"get": _operation("What is served, and why something newer is not", _ref("Releases"))},
         "/v1/tables": _table(),
         "/openapi.json": _public("This document", {"type": "object"}),
+        "/schema.json": _public("The routes that BentoML's client calls", {"type": "object"}),
         "/metrics": _public("Counters for Prometheus", {"type": "string"}, media="text/plain"),
         "/healthz": _public("Whether the process lives", {"type": "string"}, media="text/plain"),
         "/readyz": _public("Whether something is served", {"type": "string"}, media="text/plain"),

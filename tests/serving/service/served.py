@@ -35,10 +35,12 @@ def served(
     log: Path | None = None,
     wait_for: str = "/readyz",
     python: str = sys.executable,
+    target: str = "serving.service:Mews",
+    cwd: Path | None = None,
 ) -> Iterator[Served]:
-    """Serve a home until the end of the block, then drain it."""
+    """Serve a home until the end of the block, then drain it; `target` is our service, or the folder of a Bento."""
     port = free_port()
-    command = [python, "-m", "bentoml", "serve", "serving.service:Mews", "--port", str(port)]
+    command = [python, "-m", "bentoml", "serve", target, "--port", str(port)]
     quiet = {"BENTOML_DO_NOT_TRACK": "true", "MEWS_HOME": str(home), "PYTHONPATH": "."}
     with (log or Path(os.devnull)).open("wb") as output:
         server = subprocess.Popen(
@@ -46,6 +48,7 @@ def served(
             env={**os.environ, **quiet, **(env or {})},
             stdout=output,
             stderr=output,
+            cwd=cwd,
             start_new_session=True,
         )
         try:

@@ -1,6 +1,14 @@
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import venv
 from pathlib import Path
 
 import bentoml
+import httpx
+import psutil
 import pytest
 from starlette.testclient import TestClient
 
@@ -8,8 +16,10 @@ from serving.bento import SEALED, adopt, build, pinned
 from serving.bundle import Bundle, BundleAltered
 from serving.parts import Parts
 from tests.serving.service.conftest import Team
-from tests.serving.service.test_service import decide
+from tests.serving.service.served import served
+from tests.serving.service.test_service import SPAM, decide
 
+NOWHERE = "http://127.0.0.1:9"  # a proxy that does not answer
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of BentoML 1.4, while it builds
 
 
@@ -44,5 +54,42 @@ def test_an_altered_release_gets_no_bento(team: Team, first: Bundle, policy: Bun
 def test_a_bento_needs_what_the_lock_pins_and_no_torch_or_dagster() -> None:
     names = {line.partition("==")[0] for line in pinned(Path.cwd())}
 
-    assert {"bentoml", "msgspec", "onnxruntime", "starlette"} <= names
-    assert not names & {"torch", "dagster", "lightning", "great-expectations"}
+    assert {"bentoml", "msgspec", "onnxruntime", "redis[hiredis]", "starlette", "tokenizers"} <= names
+    assert not names & {"torch", "dagster", "lightning", "great-expectations", "transformers"}
+
+
+@pytest.mark.slow
+def test_the_command_builds_a_bento_that_serves_from_its_own_folder_where_nothing_else_of_ours_is(
+    team: Team, first: Bundle, policy: Bundle, key: str, tmp_path: Path
+) -> None:
+    offline = {"BENTOML_HOME": str(tmp_path / "bentos"), "MEWS_HOME": str(team.home), "HTTPS_PROXY": NOWHERE}
+    command = [sys.executable, "-m", "orchestration.cli", "bento", "content"]
+    built = subprocess.run(command, env={**os.environ, **offline}, capture_output=True, text=True, check=True)
+    path = Path(built.stdout.split(" in ")[-1].strip())
+
+    pod = tmp_path / "pod"  # what a pod mounts: who signed what, and who may ask; the release comes with the Bento
+    shutil.copytree(team.home / "ledger", pod / "ledger")
+    for name in ("people.yaml", "api_keys.json"):
+        shutil.copy(team.home / name, pod)
+    python = without_our_code(tmp_path / "venv")
+    with served(pod, target=str(path), python=python, cwd=pod, env={"PYTHONPATH": "", **offline}) as server:
+        asked = {"detector": "content", "event": {"text": SPAM}}
+        answer = httpx.post(f"{server.url}/v1/decisions", json=asked, headers={"authorization": f"Bearer {key}"})
+        workers = [Path(child.cwd()) for child in psutil.Process(server.pid).children(recursive=True)]
+
+    [decision] = answer.json()["decisions"]
+    assert (decision["release"], decision["action"]) == (first.digest, "block")
+    assert path / "src" in workers
+    assert path.name == first.digest[:16]
+
+
+def without_our_code(folder: Path) -> str:
+    """An interpreter with every package of this one, but without the checkout that is installed among them."""
+    venv.create(folder)
+    python = folder / "bin" / "python"
+    place = next((folder / "lib").glob("python*")) / "site-packages" / "packages.pth"
+    place.write_text(sysconfig.get_paths()["purelib"], encoding="utf-8")  # whose own .pth files do not count
+    ours = [python, "-I", "-c", "import bentoml; import serving"]
+    found = subprocess.run(ours, cwd=folder, capture_output=True, text=True, check=False)
+    assert "No module named 'serving'" in found.stderr
+    return str(python)

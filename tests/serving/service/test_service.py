@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 import threading
 import time
 from collections import Counter
@@ -20,6 +22,17 @@ from tests.training.conftest import behaviour_spec
 
 SPAM = "parcel jackpot garden unclaimed recipe giveaway wallet"
 BENIGN = "poem river lesson budget garden recipe ticket"
+
+BENTOML_CLIENT = """
+import bentoml, json, sys
+with bentoml.SyncHTTPClient(sys.argv[1], token=sys.argv[2]) as client:
+    scores = client.score_table(detector="content", rows=[{"text": text} for text in json.load(sys.stdin)])
+    try:
+        client.score_table(detector="nobody", rows=[])
+    except bentoml.exceptions.BentoMLException as error:
+        scores.append(str(error))
+print(json.dumps(scores))
+"""
 
 
 def decide(client: TestClient, text: str = SPAM, **event: object) -> httpx.Response:
@@ -242,6 +255,25 @@ def test_a_killed_worker_is_missed_within_seconds(tmp_path: Path) -> None:
             waited_s.append(time.monotonic() - killed)
 
     assert max(waited_s) < 5  # BentoML looks each ten seconds
+
+
+def test_bentomls_client_scores_a_table_and_what_is_mounted_is_in_its_document_and_in_the_metrics(
+    team: Team, first: Bundle, key: str
+) -> None:
+    bulk = create_key(team.home / "api_keys.json", "bulk", scopes=["bulk"])
+    with served(team.home) as server:
+        client = [sys.executable, "-c", BENTOML_CLIENT, server.url, bulk]  # which leaves a temporary folder behind
+        done = subprocess.run(client, input=json.dumps([SPAM, BENIGN]), capture_output=True, text=True, check=True)
+        httpx.post(f"{server.url}/v1/decisions", json={}, headers={"authorization": f"Bearer {key}"})
+        described = httpx.get(f"{server.url}/docs.json").json()["paths"]
+        metrics = httpx.get(f"{server.url}/metrics").text
+
+    spam, benign, refusal = json.loads(done.stdout)
+    assert spam["fraud_spam"] > 0.5 > benign["fraud_spam"]
+    assert "no approved release" in refusal
+    assert {"/v1/tables", "/v1/decisions", "/v1/moderations", "/v1/bulk", "/healthz"} <= set(described)
+    assert 'mews_responses_total{route="/v1/tables",status="200"} 1.0' in metrics
+    assert 'mews_responses_total{route="/v1/decisions",status="400"} 1.0' in metrics
 
 
 def test_two_workers_start_together_answer_and_count_actions_as_one(
