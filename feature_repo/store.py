@@ -1,15 +1,17 @@
 """Feast's store of one home: its configuration is rendered from values, its registry applied on change."""
 
 import hashlib
+import logging
 from pathlib import Path
 
 import yaml
-from feast import FeatureService, FeatureStore
+from feast import FeatureService, FeatureStore, FeatureViewState
 
 from feature_repo import repo
 from feature_repo.lake import Lake
 from feature_repo.layout import PROJECT
 
+_LOG = logging.getLogger(__name__)
 _MARK = "applied.sha256"
 # What `feast apply`, run in the store's folder, reads: the same objects, named once.
 _OBJECTS = """\
@@ -49,6 +51,7 @@ def open_store(home: Path, *, redis: str = "", registry_uri: str = "") -> Featur
     (folder / "objects.py").write_text(_OBJECTS, encoding="utf-8")
     store = FeatureStore(repo_path=str(folder))
     _apply(store, Lake(home.absolute() / "lake"), folder=folder, config=text)
+    _free_stuck_views(store)
     return store
 
 
@@ -63,6 +66,17 @@ def _apply(store: FeatureStore, lake: Lake, *, folder: Path, config: str) -> Non
     _require_same_services(store, [o for o in objects if isinstance(o, FeatureService)])
     store.apply(objects)
     mark.write_text(digest, encoding="utf-8")
+
+
+def _free_stuck_views(store: FeatureStore) -> None:
+    """A killed `feast materialize` leaves its view MATERIALIZING, and Feast then answers nothing of it, in any process.
+
+    What the online store holds is good all the same: each entity has its values from before or those from after.
+    """
+    for view in store.list_feature_views():
+        if view.state is FeatureViewState.MATERIALIZING:
+            _LOG.warning("feature view %s was left MATERIALIZING; it is available again", view.name)
+            store.set_feature_view_state(view.name, FeatureViewState.AVAILABLE_ONLINE)
 
 
 def _require_same_services(store: FeatureStore, declared: list[FeatureService]) -> None:
