@@ -31,7 +31,7 @@ def rows(view: View, detectors: Mapping[str, DetectorSpec]) -> list[tuple[str, .
         (
             feature.name,
             feature.meaning,
-            feature.window.name if feature.window else "all time or the longest window",
+            feature.window.name if feature.window else view.windows[-1].name if view.windows else "all time",
             feature.unit,
             feature.null,
             f"{TTL_DAYS} days",
