@@ -1,7 +1,7 @@
 """The first look at what a connection brings: under overload a request is refused before any of it is parsed.
 
-At five times what the service can answer, refusing must cost a small part of answering, or nothing else gets done.
-Parsing a request, its task and its walk to the guard cost a fifth of an answer; what is done here costs a fiftieth.
+At five times what the service can answer, refusing must cost a small part of answering, or nothing else gets done: so
+it comes before the parsing of a request, its task and its walk to the guard.
 """
 
 import re

@@ -83,8 +83,8 @@ def whole(path: Path) -> list[bytes] | None:
 class Segment:
     """A segment that this process writes; it holds the file's lock, so that nobody mistakes it for an abandoned one.
 
-    Zeros are written ahead: what is put in their place is synced without the file system's journal, where it would wait
-    for whatever other processes write (p99 measured beside other load: 11 ms instead of 16).
+    Zeros are written ahead: what is put in their place changes neither the file's length nor where it lies, so that it
+    is synced without a commit of the file system's journal, which would wait for whatever other processes write.
     """
 
     def __init__(self, folder: Path) -> None:
