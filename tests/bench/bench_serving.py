@@ -51,7 +51,7 @@ def main() -> None:
         servers, bundle = started(stack, folder)
         costs = in_turn(servers)
         raw_us = raw_batch_us(bundle)
-        half = {name: at_half(servers[name], costs[name]["single"]) for name in ("fastapi", "full")}
+        half = at_half({name: (servers[name], costs[name]["single"]) for name in ("fastapi", "full")})
         overload = overloaded(servers["full"], costs["full"]["single"])
     with tempfile.TemporaryDirectory() as temporary:
         of_encoder, raw = encoder_path.encoder_figures(Path(temporary))
@@ -155,10 +155,14 @@ def raw_batch_us(bundle: Path) -> list[float]:
     return times[1:]
 
 
-def at_half(server: Server, saturated: list[Measured]) -> list[Measured]:
-    """At half of the rate that it reached; lateness of an arrival counts as latency."""
-    rate = statistics.median(m.per_second for m in saturated) / 2
-    return [measure(server, "single", connections=64, most=MOST["single"], rate=rate) for _ in range(ROUNDS)]
+def at_half(saturated: dict[str, tuple[Server, list[Measured]]]) -> dict[str, list[Measured]]:
+    """Each in turn at half of the rate that it reached; lateness of an arrival counts as latency."""
+    found: dict[str, list[Measured]] = {name: [] for name in saturated}
+    for _ in range(ROUNDS):
+        for name, (server, reached) in saturated.items():
+            rate = statistics.median(m.per_second for m in reached) / 2
+            found[name].append(measure(server, "single", connections=64, most=MOST["single"], rate=rate))
+    return found
 
 
 def overloaded(server: Server, saturated: list[Measured]) -> dict[str, float]:
