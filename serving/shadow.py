@@ -81,7 +81,7 @@ class Shadow:
             self._process = subprocess.Popen(
                 [*self.command, str(theirs.fileno())], pass_fds=[theirs.fileno()], start_new_session=True
             )
-        # from here, so that this holds before it imports anything, which takes CPU seconds
+        # from here, so that this holds before it imports anything
         os.sched_setscheduler(self._process.pid, os.SCHED_IDLE, os.sched_param(0))
         resource.prlimit(self._process.pid, resource.RLIMIT_DATA, (_MAX_MEMORY, _MAX_MEMORY))
         self._socket, self.num_starts = ours, self.num_starts + 1
