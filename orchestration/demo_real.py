@@ -162,9 +162,9 @@ def _week_table(week: Judgement) -> Table:
         table.add_column(column, justify="right")
     for name, figures in PUBLISHED.items():
         table.add_row(f"published: {name}", *(f"{figure:.3f}" for figure in figures))
-    ours = (week.auc, week.average_precision)
-    table.add_row("payment_fraud, as released", *(f"{one.value:.3f}" for one in ours), f"{week.card_precision:.3f}")
-    table.add_row("  95 % interval", *(_interval(one)[1] for one in ours), "", style="dim")
+    ours = (week.auc, week.average_precision, week.card_precision)
+    table.add_row("payment_fraud, as released", *(_interval(one)[0] for one in ours))
+    table.add_row("  95 % interval", *(_interval(one)[1] for one in ours), style="dim")
     return table
 
 

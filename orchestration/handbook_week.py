@@ -13,7 +13,15 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from feature_repo.lake import DAY_US, Lake, start_us
-from training.metrics import Estimate, Sample, card_precision, draw_replicates, estimate, replicate
+from training.metrics import (
+    Estimate,
+    Sample,
+    card_precision,
+    draw_replicates,
+    estimate,
+    estimate_over_days,
+    replicate,
+)
 
 DELAY_DAYS = 7
 NUM_DAYS = 7
@@ -39,13 +47,13 @@ _JUDGED = """
 
 @dataclass(frozen=True)
 class Judgement:
-    """How well scores of the judged payments rank; the intervals are of a bootstrap over cards."""
+    """How well scores of the judged payments rank; the intervals are of a bootstrap over cards, or over days."""
 
     num_payments: int
     num_frauds: int
     auc: Estimate
     average_precision: Estimate
-    card_precision: float  # mean over days of the share of defrauded cards among the 100 most suspicious
+    card_precision: Estimate  # mean over days of the share of defrauded cards among the 100 most suspicious
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for a file."""
@@ -71,5 +79,7 @@ def judge(payments: pa.Table, scores: NDArray[np.floating]) -> Judgement:
     auc, average_precision = estimate(found["auc"]), estimate(found["average_precision"])
     assert auc is not None
     assert average_precision is not None
-    per_day = card_precision(np.array(payments["event_us"]) // DAY_US, cards, scores, labels=is_fraud)
-    return Judgement(len(scores), int(is_fraud.sum()), auc, average_precision, float(per_day.mean()))
+    days = np.array(payments["event_us"]) // DAY_US
+    precision = estimate_over_days(card_precision(days, cards, scores, labels=is_fraud))
+    assert precision is not None
+    return Judgement(len(scores), int(is_fraud.sum()), auc, average_precision, precision)

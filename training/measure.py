@@ -15,13 +15,13 @@ from training.evaluation import (
     SplitSummary,
 )
 from training.metrics import (
-    NUM_REPLICATES,
     Estimate,
     Floats,
     Sample,
     card_precision,
     draw_replicates,
     estimate,
+    estimate_over_days,
     estimate_rate,
     replicate,
 )
@@ -162,13 +162,8 @@ def _slices(
 
 
 def _card_precision(test: Predictions, sample: Sample, rows: Rows) -> Estimate | None:
-    """The mean over days, and a bootstrap over days; one day alone has no interval."""
     days = test.event_us[rows] // _DAY_US
-    per_day = card_precision(days, test.cards[rows], sample.scores, labels=sample.labels)
-    if len(per_day) < 2:
-        return None
-    drawn = np.random.default_rng(0).integers(0, len(per_day), (NUM_REPLICATES, len(per_day)))
-    return estimate(np.append(per_day.mean(), per_day[drawn].mean(axis=1)))
+    return estimate_over_days(card_precision(days, test.cards[rows], sample.scores, labels=sample.labels))
 
 
 def _num_positives(rows: Predictions, label: str) -> int:

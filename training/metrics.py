@@ -173,6 +173,14 @@ def card_precision(
     return np.array(precision)
 
 
+def estimate_over_days(per_day: Floats) -> Estimate | None:
+    """The mean over days with a bootstrap over days; one day alone has no interval."""
+    if len(per_day) < 2:
+        return None
+    drawn = np.random.default_rng(0).integers(0, len(per_day), (NUM_REPLICATES, len(per_day)))
+    return estimate(np.append(per_day.mean(), per_day[drawn].mean(axis=1)))
+
+
 def _weights(sample: Sample, draws_RC: NDArray[np.uint8]) -> Iterator[Floats]:
     """The weight of each row in each replicate, a chunk of replicates at a time [r, N]."""
     num_per_chunk = max(1, _CHUNK_CELLS // max(1, len(sample.scores)))

@@ -67,4 +67,4 @@ def test_the_truth_as_a_score_is_judged_perfect(lake: Lake) -> None:
 
     assert found.auc.value == found.average_precision.value == 1
     assert found.num_frauds == int(np.array(judged["is_fraud"]).sum()) > 0
-    assert 0 < found.card_precision < 0.1  # a hundred cards are asked for every day, and few are defrauded
+    assert 0 < found.card_precision.value < 0.1  # a hundred cards are asked for every day, and few are defrauded
