@@ -17,8 +17,8 @@ from training.encoder import Encoder
 from training.fit_config import FitConfig
 
 NUM_FREQUENCIES = 16
-FREQUENCY_SCALE = 0.05
-MANY_NUMBERS = 50  # above it each number gets an embedding of half the size
+FREQUENCY_SCALE = 0.2
+NUMBER_SIZE = 8  # of an embedding
 
 
 class PeriodicEmbeddings(nn.Module):
@@ -43,11 +43,10 @@ class Columns(nn.Module):
     def __init__(self, encoder: Encoder) -> None:
         super().__init__()
         self.num_numbers = len(encoder.numbers)
-        number_size = 8 if self.num_numbers > MANY_NUMBERS else 16
-        self.periodic = PeriodicEmbeddings(self.num_numbers, number_size) if self.num_numbers else None
+        self.periodic = PeriodicEmbeddings(self.num_numbers, NUMBER_SIZE) if self.num_numbers else None
         category_sizes = [min(16, 1 + cardinality // 2) for cardinality in encoder.cardinalities]
         self.categories = nn.ModuleList(map(nn.Embedding, encoder.cardinalities, category_sizes))
-        self.size = self.num_numbers * (number_size + 1) + sum(category_sizes)
+        self.size = self.num_numbers * (NUMBER_SIZE + 1) + sum(category_sizes)
 
     def forward(self, dense_BD: Tensor) -> Tensor:
         """Features [B, size]."""
