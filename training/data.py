@@ -68,12 +68,37 @@ def _weights(table: pa.Table, limit: float) -> Floats:
     return (1 / np.maximum(probabilities, 1 / limit)).astype(np.float32)
 
 
-def thin_negatives(examples: Examples, *, share: float, seed: int) -> tuple[npt.NDArray[np.int64], Floats]:
-    """Rows to keep (all with a violation, a share of the others) and weights that make up for the rest."""
-    is_positive = (examples.labels == 1).any(axis=1)
-    is_kept = is_positive | (np.random.default_rng(seed).random(len(is_positive)) < share)
-    weights = examples.weights * np.where(is_positive, 1, 1 / share)
-    return np.flatnonzero(is_kept), weights.astype(np.float32)
+@dataclass(frozen=True)
+class EpochRows:
+    """Which rows each epoch shows: those with a violation and, of the others, as many as the fit allows.
+
+    Each epoch draws the others anew, so that in time all are seen.
+    """
+
+    positives: npt.NDArray[np.int64]
+    negatives: npt.NDArray[np.int64]
+    num_negatives: int
+
+    @classmethod
+    def of(cls, labels: Floats, per_positive: int | None) -> "EpochRows":
+        """Part the rows of `labels` [N, L]; without a limit, or without a violation, all are shown."""
+        is_positive = (labels == 1).any(axis=1)
+        positives, negatives = np.flatnonzero(is_positive), np.flatnonzero(~is_positive)
+        most = per_positive * len(positives) if per_positive else 0
+        return cls(positives, negatives, min(most or len(negatives), len(negatives)))
+
+    @property
+    def share(self) -> float:
+        """The share of the rows without a violation that one epoch draws."""
+        return self.num_negatives / len(self.negatives) if len(self.negatives) else 1.0
+
+    def __len__(self) -> int:
+        return len(self.positives) + self.num_negatives
+
+    def draw(self, *seed: int) -> npt.NDArray[np.int64]:
+        """The rows of an epoch in their order, a function of the seed alone."""
+        drawn = np.random.default_rng([*seed, 1]).choice(self.negatives, self.num_negatives, replace=False)
+        return np.random.default_rng(seed).permutation(np.sort(np.r_[self.positives, drawn]))
 
 
 @dataclass(frozen=True)
@@ -98,7 +123,7 @@ class GlobalBatchLoader:
     Lightning stores and restores it, as it has `state_dict` and `load_state_dict`.
     """
 
-    def __init__(self, examples: Examples, rows: npt.NDArray[np.int64], *, shape: "BatchShape", seed: int) -> None:
+    def __init__(self, examples: Examples, rows: EpochRows, *, shape: "BatchShape", seed: int) -> None:
         self.examples, self.rows, self.shape, self.seed = examples, rows, shape, seed
         self.epoch = self.position = 0  # position: micro-batches already taken from this epoch
 
@@ -116,7 +141,7 @@ class GlobalBatchLoader:
     def __iter__(self) -> Iterator[Batch]:
         if self.position == len(self):
             self.epoch, self.position = self.epoch + 1, 0
-        order = np.random.default_rng([self.seed, self.epoch]).permutation(self.rows)
+        order = self.rows.draw(self.seed, self.epoch)
         while self.position < len(self):
             chosen = order[self.shape.slice(self.position)]
             self.position += 1
@@ -173,8 +198,10 @@ class DetectorData(L.LightningDataModule):
         self.pretrained = pretrained_of(spec.fit, cache)
         self.encoder = Encoder.fit(train, spec, tokenizer=self.pretrained.tokenizer if self.pretrained else None)
         examples = self.examples(with_benign(augment(train, spec), spec))
-        self.rows, weights = thin_negatives(examples, share=spec.fit.negative_share, seed=spec.fit.seed)
-        self.train = Examples(examples.inputs, examples.labels, weights)
+        self.rows = EpochRows.of(examples.labels, spec.fit.negatives_per_positive)
+        weights = examples.weights.copy()
+        weights[self.rows.negatives] /= self.rows.share  # each that is drawn stands for those that are not
+        self.train = replace(examples, weights=weights)
         self.validation = self.examples(self.split("validation"))
 
     def split(self, *names: str) -> pa.Table:

@@ -17,14 +17,16 @@ _AT_LEAST_ONE = (
     "hidden_size",
     "static_size",
     "num_starts",
+    "negatives_per_positive",
 )
 
 
 class FitConfig(Contract):
     """How a detector is trained; the batch is global, so that a step sees the same rows on any number of devices.
 
-    `negative_share` of the rows without a violation are trained on, weighted to stand for all; `max_weight` bounds the
-    inverse of a row's sampling probability. An unknown label counts as benign with `unknown_weight`; 0 masks it.
+    Per row with a violation each epoch draws at most `negatives_per_positive` of the others anew, weighted to stand for
+    all of them; None sets no limit. `max_weight` bounds the inverse of a row's sampling probability. An unknown label
+    counts as benign with `unknown_weight`; 0 masks it.
     `disguised_share` of the training texts are shown once more, as the attack gym disguises them,
     and the texts of `benign_suites`, which look as if they broke a rule, are shown as benign.
 
@@ -48,7 +50,7 @@ class FitConfig(Contract):
     dropout: float = 0.15
     num_buckets: int = 1 << 18
     embedding_size: int = 32
-    negative_share: float = 1.0
+    negatives_per_positive: int | None = None
     max_weight: float = 10.0
     disguised_share: float = 0.0
     benign_suites: list[str] = []
@@ -73,8 +75,8 @@ class FitConfig(Contract):
     @model_validator(mode="after")
     def _bounds(self) -> Self:
         for field in _AT_LEAST_ONE:
-            if getattr(self, field) < 1:
-                raise ValueError(f"fit.{field} is {getattr(self, field)}; it must be at least 1")
+            if (value := getattr(self, field)) is not None and value < 1:
+                raise ValueError(f"fit.{field} is {value}; it must be at least 1")
         if self.global_batch_size % (self.devices * self.num_nodes):
             size, count = self.global_batch_size, self.devices * self.num_nodes
             raise ValueError(f"fit.global_batch_size is {size}; it must divide over {count} devices")
@@ -89,8 +91,6 @@ class FitConfig(Contract):
         for field in ("dropout", "disguised_share"):
             if not 0 <= getattr(self, field) < 1:
                 raise ValueError(f"fit.{field} is {getattr(self, field)}; it must lie in [0, 1)")
-        if not 0 < self.negative_share <= 1:
-            raise ValueError(f"fit.negative_share is {self.negative_share}; it must lie in (0, 1]")
         if not 0 <= self.unknown_weight <= 1:
             raise ValueError(f"fit.unknown_weight is {self.unknown_weight}; it must lie in [0, 1]")
         return self

@@ -1,0 +1,51 @@
+"""Which rows an epoch shows, and what they stand for."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.training.conftest import behaviour_spec, payments, write_run
+from training.data import DetectorData, EpochRows
+
+LABELS = (np.arange(1_000) % 50 == 0).astype(np.float32)[:, None]  # 20 violations
+
+
+@given(per_positive=st.none() | st.integers(1, 80), epoch=st.integers(0, 9))
+def test_an_epoch_shows_every_violation_once_and_others_up_to_the_limit(per_positive: int | None, epoch: int) -> None:
+    rows = EpochRows.of(LABELS, per_positive)
+
+    shown = rows.draw(7, epoch)
+
+    assert len(shown) == len(rows) == len(set(shown)) == min(1_000, 20 + 20 * (per_positive or 80))
+    assert set(np.flatnonzero(LABELS)) <= set(shown)
+
+
+def test_epochs_draw_other_rows_and_a_repeated_epoch_the_same() -> None:
+    rows = EpochRows.of(LABELS, 10)
+
+    epochs = [rows.draw(7, epoch) for epoch in range(40)]
+
+    assert rows.draw(7, 0).tolist() == epochs[0].tolist()
+    assert len(set(epochs[0]) - set(epochs[1])) > 100
+    assert len(set(np.concatenate(epochs))) == 1_000
+
+
+def test_without_a_violation_all_rows_are_shown() -> None:
+    assert len(EpochRows.of(np.zeros_like(LABELS), 10)) == 1_000
+
+
+def test_what_is_drawn_weighs_as_much_as_what_it_stands_for(tmp_path: Path) -> None:
+    spec, every = behaviour_spec(negatives_per_positive=1), behaviour_spec()
+    path = write_run(tmp_path, spec, rows=payments(600)) / "training_set.parquet"
+    data, whole = (DetectorData(path, one, cache=tmp_path) for one in (spec, every))
+    is_negative = (whole.train.labels != 1).all(axis=1)
+
+    shown = data.rows.draw(7, 0)
+    drawn = shown[is_negative[shown]]
+
+    assert len(drawn) == (~is_negative).sum() < is_negative.sum()
+    scale = data.train.weights[drawn] / whole.train.weights[drawn]
+    assert scale * len(drawn) == pytest.approx(np.full(len(drawn), is_negative.sum()), rel=1e-5)
