@@ -24,7 +24,7 @@ from orchestration.world.scale import Scale
 from orchestration.world.world import World
 
 NUM_DAYS = 30
-EVENTS_PER_SECOND = 60.0
+EVENTS_PER_SECOND = 100.0  # faster, and more events would be asked about before the one just before them counts
 EVENING = 0.75  # of the day; what happens later waits for the new release
 DEPLOYS_IN_S, RETRAINS_IN_S = 120, 600
 NUM_CHAINS = 2  # detectors that are trained at the same time

@@ -49,7 +49,7 @@ class LiveDay:
         self._thread.start()
 
     def release(self) -> None:
-        """Let the rest of the day come as fast as it is answered."""
+        """Let the rest of the day come as well."""
         self._released.set()
 
     def finish(self, timeout_s: float) -> None:
@@ -69,7 +69,7 @@ class LiveDay:
             workers = [asyncio.create_task(self._ask_all(client, waiting)) for _ in range(NUM_CONNECTIONS)]
             due = time.monotonic()
             for index, event in enumerate(self.events):
-                due = max(due + self._pause_s(index), time.monotonic() - 1)
+                due = max(due + self._pause_s(index), time.monotonic())
                 await asyncio.sleep(due - time.monotonic())
                 await waiting.put(event)
             for _ in workers:
@@ -77,9 +77,7 @@ class LiveDay:
             await asyncio.gather(*workers)
 
     def _pause_s(self, index: int) -> float:
-        if self._released.is_set():
-            return 0.0
-        if index < len(self.events) - self.num_held:
+        if self._released.is_set() or index < len(self.events) - self.num_held:
             return 1 / self.per_second
         return 1 / min(TRICKLE_PER_SECOND, self.num_held / TRICKLE_LASTS_S)
 

@@ -48,7 +48,8 @@ def found_of_12(root: Path) -> int:
 
 def alarms_on_the_world(root: Path) -> list[leaks.Leak]:
     """What is said about the three training sets of a month of the simulated service."""
-    lake, world = Lake(root / "lake"), World(Scale(seed=7, num_days=30, start=date(2026, 1, 1)))
+    scale = Scale(seed=7, num_accounts=800 if IS_SMALL else 4_000, num_days=30, start=date(2026, 1, 1))
+    lake, world = Lake(root / "lake"), World(scale)
     world.generate(lake)
     (root / "lake" / "inbox").rename(root / "lake" / "events")
     compute_days(lake, world.days()[0], world.days()[-1])

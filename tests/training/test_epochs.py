@@ -39,7 +39,7 @@ def test_without_a_violation_all_rows_are_shown() -> None:
 
 def test_what_is_drawn_weighs_as_much_as_what_it_stands_for(tmp_path: Path) -> None:
     spec, every = behaviour_spec(negatives_per_positive=1), behaviour_spec()
-    path = write_run(tmp_path, spec, rows=payments(600)) / "training_set.parquet"
+    path = write_run(tmp_path / "run", spec, rows=payments(600)) / "training_set.parquet"
     data, whole = (DetectorData(path, one, cache=tmp_path) for one in (spec, every))
     is_negative = (whole.train.labels != 1).all(axis=1)
 

@@ -25,7 +25,12 @@ from training.scorer import Scorer
 
 NUM_ROWS = 2000
 AVERAGE = {"network": "average", "members": ["ngram", "static", "encoder"], "static_size": 16}
-KINDS = {"behaviour": {}, "text": {}, "frozen": AVERAGE, "tuned": {**AVERAGE, "trainable_layers": 1, "max_epochs": 3}}
+KINDS = {
+    "behaviour": {"max_epochs": 12},
+    "text": {},
+    "frozen": AVERAGE,
+    "tuned": {**AVERAGE, "trainable_layers": 1, "max_epochs": 3},
+}
 
 
 @pytest.fixture(scope="module", params=KINDS)
@@ -34,7 +39,7 @@ def run_dir(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     if "members" in fit_changes:
         fit_changes["pretrained"] = tiny_encoder(folder / "tiny")
     is_text = request.param != "behaviour"
-    spec = text_spec(**fit_changes) if is_text else behaviour_spec()
+    spec = text_spec(**fit_changes) if is_text else behaviour_spec(**fit_changes)
     run_dir = write_run(folder / "run", spec, rows=texts(NUM_ROWS) if is_text else payments(NUM_ROWS))
     fit(run_dir)
     complete(run_dir / "bundle")
