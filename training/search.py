@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import optuna
 from dagster_pipes import DAGSTER_PIPES_CONTEXT_ENV_VAR, open_dagster_pipes
@@ -99,7 +99,11 @@ class _Runner:
 
     def run(self, trial: Trial) -> float:
         """The best value of the watched metric on validation; raises TrialPruned and TrialFailed."""
-        fit = self.spec.fit.model_copy(update=suggest(trial, self.spec.search))
+        tried = suggest(trial, self.spec.search)
+        try:
+            fit = FitConfig.model_validate({**self.spec.fit.model_dump(), **tried})
+        except ValueError as error:
+            raise TrialFailed(f"trial {trial.number} is no fit: {tried}") from error
         run_dir = self._lay_out(trial.number, fit)
         best, lines = 0.0, launch.new_lines(run_dir / "metrics.jsonl")
         with self._training(trial.number, run_dir) as process:
@@ -174,11 +178,17 @@ def suggest(trial: Trial, search: Search) -> dict[str, Any]:
     for name, tried in search.space.items():
         if not isinstance(tried, Range):
             values[name] = trial.suggest_categorical(name, tried)
-        elif FitConfig.model_fields[name].annotation is int:
+        elif is_whole(name):
             values[name] = trial.suggest_int(name, int(tried.low), int(tried.high), log=tried.is_log)
         else:
             values[name] = trial.suggest_float(name, tried.low, tried.high, log=tried.is_log)
     return values
+
+
+def is_whole(name: str) -> bool:
+    """Whether a setting of the fit is an integer, or one that may be absent."""
+    annotation = FitConfig.model_fields[name].annotation
+    return int in (annotation, *get_args(annotation))
 
 
 def write_result(folder: Path, study: optuna.Study, spec: DetectorSpec) -> str:

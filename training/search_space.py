@@ -48,5 +48,7 @@ class Search(Contract):
         for name, tried in self.space.items():
             if name not in FitConfig.model_fields:
                 raise ValueError(f"search.space names {name!r}; it must be a field of fit")
+            if isinstance(tried, list) and (stated := getattr(fit, name)) not in tried:
+                raise ValueError(f"search.space.{name} is {tried}; it must hold the fit's own {stated}")
             for value in [tried.low, tried.high] if isinstance(tried, Range) else tried:
                 FitConfig.model_validate({**fit.model_dump(), name: value})

@@ -10,7 +10,7 @@ import pytest
 
 from tests.training.conftest import behaviour_spec, payments, write_run
 from training.detector import DetectorSpec
-from training.search import STUDY, search
+from training.search import STUDY, is_whole, search
 from training.search_space import Range, Search
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
@@ -87,9 +87,14 @@ def finished(folder: Path) -> set[int]:
 
 def test_a_space_that_makes_no_fit_is_refused_where_it_enters() -> None:
     spec = behaviour_spec().model_dump()
+    assert is_whole("hidden_size")
+    assert is_whole("negatives_per_positive")
+    assert not is_whole("dropout")
     with pytest.raises(ValueError, match=r"search.space names 'depth'; it must be a field of fit"):
         DetectorSpec.model_validate({**spec, "search": {"space": {"depth": [1, 2]}}})
     with pytest.raises(ValueError, match=r"fit.dropout is 1.5; it must lie in \[0, 1\)"):
         DetectorSpec.model_validate({**spec, "search": {"space": {"dropout": {"low": 0, "high": 1.5}}}})
+    with pytest.raises(ValueError, match=r"search.space.hidden_size is \[1, 2\]; it must hold the fit's own 32"):
+        DetectorSpec.model_validate({**spec, "search": {"space": {"hidden_size": [1, 2]}}})
     with pytest.raises(ValueError, match=r"low is 0\.0; it must be greater than 0 and less than high"):
         Range(low=0, high=1, is_log=True)
