@@ -175,10 +175,9 @@ def require_same_features(demo: Demo) -> None:
 
     for name, detector in demo.detectors.items():
         spec = detector.spec
-        for leak in skew_of_day(
-            demo.settings.lake, demo.live_date, events=spec.events, feature_service=spec.feature_service
-        ):
-            raise StageFailed(f"{name}: {leak}")
+        service = spec.feature_service
+        if leaks := skew_of_day(demo.settings.lake, demo.live_date, events=spec.events, feature_service=service):
+            raise StageFailed(f"{name}: {leaks[0]}")
 
 
 def close(demo: Demo, day: LiveDay, second: dict[str, str], *, num_events: int, num_back: int) -> None:

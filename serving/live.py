@@ -124,7 +124,7 @@ class Live:
 
 
 def _moment(event: Event, now_us: int) -> int:
-    """Features are those just before the event; what lies ahead, or is late as for the lake, is now."""
+    """Features are those just before the event; what lies ahead, or is late by the lake's rule, is now."""
     event_us = event.get("event_us") or now_us
     return event_us if now_us - LATE_US <= event_us <= now_us else now_us
 
