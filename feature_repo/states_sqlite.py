@@ -1,13 +1,12 @@
 """States in SQLite, in the tables of Feast's own layout; moves are one transaction."""
 
 import sqlite3
-import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from feature_repo import layout
 from feature_repo.facts import Slot
+from feature_repo.sqlite_file import SqliteFile
 from feature_repo.state import Fact
 from feature_repo.states import MARK, Asked, Found, Move, decode_fact, encode_fact
 from feature_repo.windows import VIEWS
@@ -26,10 +25,9 @@ class SqliteStates:
     """One connection to one file; a locked file is waited for at most `deadline_s`."""
 
     def __init__(self, path: Path, *, deadline_s: float, project: str) -> None:
-        self._path, self._deadline_s = path, deadline_s
         self._tables = {view: layout.table(project, view) for view in VIEWS}
-        self._connection: sqlite3.Connection | None = None
-        self._lock = threading.RLock()
+        statements = [s.format(table=table) for table in self._tables.values() for s in _TABLES]
+        self._file = SqliteFile(path, deadline_s=deadline_s, statements=statements)
 
     def read(self, asked: Sequence[Asked]) -> list[list[bytes | memoryview | None]]:
         """One SELECT over the tables of all views."""
@@ -48,7 +46,7 @@ class SqliteStates:
             )
             arguments += of_view
         numbers = {column: number for number, column in enumerate(wanted)}
-        with self._connected() as connection:
+        with self._file.connected() as connection:
             rows = connection.execute(" UNION ALL ".join(selects), arguments).fetchall() if selects else []
         found = {(number, key): layout.from_value(value) for number, key, value in rows}
         return [
@@ -59,7 +57,7 @@ class SqliteStates:
         """States first and ids after them, so that a fact that comes in between is seen by its mark."""
         columns = (layout.STATE, layout.SEEN)
         asked = [Asked(VIEWS[s.view].entity, s.key, tuple((s.view, column) for column in columns)) for s in wanted]
-        with self._connected() as connection:
+        with self._file.connected() as connection:
             states = self.read(asked)
             return [
                 Found(state, seen, frozenset(f.id for f in facts if self._is_known(connection, slot, f)))
@@ -68,14 +66,14 @@ class SqliteStates:
 
     def move(self, moves: Sequence[Move]) -> list[bool]:
         """All in one transaction, which nobody else writes beside."""
-        with self._connected() as connection:
+        with self._file.connected() as connection:
             connection.execute("BEGIN IMMEDIATE")
             with connection:  # commits, or rolls back
                 return [self._move(connection, move) for move in moves]
 
     def facts(self, slots: Sequence[Slot]) -> list[list[Fact]]:
         """One SELECT per slot; only a rebuild reads them."""
-        with self._connected() as connection:
+        with self._file.connected() as connection:
             return [[decode_fact(row[0]) for row in self._facts(connection, slot)] for slot in slots]
 
     def keys(self, entity: str) -> list[str]:
@@ -83,7 +81,7 @@ class SqliteStates:
         tables = [table for view, table in self._tables.items() if VIEWS[view].entity == entity]
         selects = " UNION ".join(f'SELECT entity_key FROM "{table}"' for table in tables)  # noqa: S608
         start = len(layout.entity_key_prefix(entity)) + 4
-        with self._connected() as connection:
+        with self._file.connected() as connection:
             return [key[start:].decode() for (key,) in connection.execute(selects)]
 
     def _facts(self, connection: sqlite3.Connection, slot: Slot) -> sqlite3.Cursor:
@@ -110,33 +108,6 @@ class SqliteStates:
         facts = [(key, fact.id, encode_fact(fact)) for fact in move.facts]
         connection.executemany(f'INSERT OR REPLACE INTO "{table}_facts" VALUES (?, ?, ?)', facts)  # noqa: S608
         return True
-
-    @contextmanager
-    def _connected(self) -> Iterator[sqlite3.Connection]:
-        """One thread at a time; after an error the next call opens the file anew."""
-        with self._lock:
-            try:
-                self._connection = self._connection or self._connect()
-                yield self._connection
-            except sqlite3.Error:
-                if self._connection:
-                    self._connection.close()
-                self._connection = None
-                raise
-
-    def _connect(self) -> sqlite3.Connection:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        connection = sqlite3.connect(
-            self._path, timeout=self._deadline_s, isolation_level=None, check_same_thread=False
-        )
-        connection.execute("PRAGMA journal_mode = WAL")  # who reads does not wait for who writes
-        connection.execute("PRAGMA synchronous = NORMAL")
-        connection.execute("BEGIN IMMEDIATE")
-        with connection:
-            for table in self._tables.values():
-                for statement in _TABLES:
-                    connection.execute(statement.format(table=table))
-        return connection
 
 
 def _key(entity: str, key: str) -> bytes:

@@ -4,13 +4,12 @@ Whoever takes an account out of the online store takes its strikes along: in SQL
 by the serialized key in the name.
 """
 
-import sqlite3
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from feature_repo import layout
+from feature_repo.sqlite_file import SqliteFile
 
 _TABLE = (
     "CREATE TABLE IF NOT EXISTS strikes (entity_key BLOB, policy TEXT, decision_id TEXT, at_us INTEGER, "
@@ -45,55 +44,27 @@ class StrikeStore(Protocol):
 
 
 class SqliteStrikes:
-    """One connection to one file, used by one thread at a time; without a path, in memory.
-
-    A commit is not synced: what a power cut takes is in the decision log.
-    """
+    """In one file; without a path, in memory. What a power cut takes is in the decision log."""
 
     def __init__(self, path: Path | None, *, deadline_s: float) -> None:
-        self._path, self._deadline_s = path, deadline_s
-        self._connection: sqlite3.Connection | None = None
+        self._file = SqliteFile(path, deadline_s=deadline_s, statements=_TABLE)
 
     def count(self, asked: Sequence[Asked]) -> list[int]:
         """One SELECT per account, by the primary key."""
         query = "SELECT count(*) FROM strikes WHERE entity_key = ? AND policy = ? AND at_us > ?"
-        with self._connected() as connection:
+        with self._file.connected() as connection:
             rows = [(_key(one.account), one.policy, one.since_us) for one in asked]
             return [connection.execute(query, row).fetchone()[0] for row in rows]
 
     def add(self, strikes: Sequence[Strike]) -> None:
         """One transaction; what nobody counts any more goes in the same one."""
         rows = [(_key(s.account), s.policy, s.decision_id, s.at_us, s.until_us) for s in strikes]
-        with self._connected() as connection:
+        with self._file.connected() as connection:
             connection.execute("BEGIN IMMEDIATE")
             with connection:  # commits, or rolls back
                 connection.executemany("INSERT OR IGNORE INTO strikes VALUES (?, ?, ?, ?, ?)", rows)
                 newest_us = max(strike.at_us for strike in strikes)
                 connection.execute("DELETE FROM strikes WHERE until_us <= ?", [newest_us])
-
-    @contextmanager
-    def _connected(self) -> Iterator[sqlite3.Connection]:
-        """After an error the next call opens the file anew."""
-        try:
-            self._connection = self._connection or self._connect()
-            yield self._connection
-        except sqlite3.Error:
-            if self._connection:
-                self._connection.close()
-            self._connection = None
-            raise
-
-    def _connect(self) -> sqlite3.Connection:
-        if self._path:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-        connection = sqlite3.connect(
-            self._path or ":memory:", timeout=self._deadline_s, isolation_level=None, check_same_thread=False
-        )
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = NORMAL")
-        for statement in _TABLE:
-            connection.execute(statement)
-        return connection
 
 
 class RedisStrikes:
