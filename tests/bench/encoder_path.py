@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from tests.bench.encoder_release import STREAM, Judged, judge, releases, stream
-from tests.bench.harness import IS_SMALL
+from tests.bench.harness import IS_SMALL, median_ratio
 from tests.bench.homes import api_key, deployed
 from tests.bench.load import request
 from tests.bench.servers import Measured, Server, measure
@@ -60,10 +60,10 @@ def encoder_figures(folder: Path) -> tuple[dict[str, object], object]:
     frontier = judged.frontier()
     print("cascade, share asked of the stream and share kept of the detections:", json.dumps(frontier))
     found = {
-        "encoder_vs_raw_throughput": _ratio(per_second["scores"], per_second["raw"]),
-        "encoder_decisions_vs_raw_throughput": _ratio(per_second["encoder"], per_second["raw"]),
+        "encoder_vs_raw_throughput": median_ratio(per_second["scores"], per_second["raw"]),
+        "encoder_decisions_vs_raw_throughput": median_ratio(per_second["encoder"], per_second["raw"]),
         **beside_torch(folder / "tuned", alone / "bundle", texts[:NUM_TEXTS]),
-        **of_cascade(behind, judged, _ratio(per_second["cascade"], per_second["encoder"]), half),
+        **of_cascade(behind, judged, median_ratio(per_second["cascade"], per_second["encoder"]), half),
         **{f"{name}_per_second": statistics.median(found) for name, found in per_second.items()},
     }
     return found, {"costs": costs, "raw": raw, "half": half, "frontier": frontier}
@@ -151,9 +151,9 @@ def beside_torch(folder: Path, served_bundle: Path, texts: list[str]) -> dict[st
     times = _interleaved(calls, rows)
     difference = max(float(np.abs(exact.score(row) - by_torch(row)).max()) for row in rows)
     return {
-        "ort_vs_torch_speedup": _ratio(times["torch"], times["exact"]),
+        "ort_vs_torch_speedup": median_ratio(times["torch"], times["exact"]),
         "ort_vs_torch_difference": difference,
-        "int8_vs_torch_speedup": _ratio(times["torch"], times["int8"]),
+        "int8_vs_torch_speedup": median_ratio(times["torch"], times["int8"]),
     }
 
 
@@ -168,7 +168,3 @@ def _interleaved(
                 call(row)
             times[name].append(time.process_time() - begun)
     return times
-
-
-def _ratio(above: Sequence[float], below: Sequence[float]) -> float:
-    return statistics.median(a / b for a, b in zip(above, below, strict=True))
