@@ -32,7 +32,7 @@ from feature_repo.states import open_states
 from feature_repo.view import MICRO, Measure, View
 from feature_repo.windows import VIEWS, WINDOWS
 from tests.bench import online_day
-from tests.bench.harness import IS_SMALL, report
+from tests.bench.harness import IS_SMALL, median_ratio, report
 from tests.bench.online_day import DAY, END_US
 from tests.feature_repo.redis_server import BINARY, RedisServer, redis_server
 
@@ -127,9 +127,9 @@ def reading(root: Path, server: RedisServer) -> tuple[dict[str, object], dict[st
     costs = compare(server, ours, feast, accounts)
     typical = {name: statistics.median(some) for name, some in costs.items()}
     figures: dict[str, object] = {
-        "vs_hmget_1": _ratio(costs["ours_1"], costs["raw_1"]),
-        "vs_feast_speedup_1": _ratio(costs["feast_1"], costs["ours_1"]),
-        "vs_hmget_50": _ratio(costs["ours_50"], costs["raw_50"]),
+        "vs_hmget_1": median_ratio(costs["ours_1"], costs["raw_1"]),
+        "vs_feast_speedup_1": median_ratio(costs["feast_1"], costs["ours_1"]),
+        "vs_hmget_50": median_ratio(costs["ours_50"], costs["raw_50"]),
         "mismatched_cells": sum(mine != _plain(other) for mine, other in cells),
         "cells": len(cells),
         "call_us": {name: round(value * 1e6, 1) for name, value in typical.items()},
@@ -222,10 +222,6 @@ def _timed(call: Callable[[list[str]], object], asked: list[str]) -> float:
     began = time.perf_counter()
     call(asked)
     return time.perf_counter() - began
-
-
-def _ratio(above: list[float], below: list[float]) -> float:
-    return statistics.median(a / b for a, b in zip(above, below, strict=True))
 
 
 def _plain(value: Any) -> Any:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import httpx
 
-from tests.bench.harness import HOME, IS_SMALL, report
+from tests.bench.harness import HOME, IS_SMALL, median_ratio, report
 from tests.bench.homes import api_key, deployed, ngram_spec, trained
 from tests.bench.training_runs import orchestrated_vs_bare
 from tests.serving.service.served import served
@@ -111,7 +111,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         ratio, train_s = orchestrated_vs_bare(Path(folder))
     figures: dict[str, object] = {
-        "definitions_vs_dagster_import": statistics.median(a / b for a, b in zip(ours, theirs, strict=True)),
+        "definitions_vs_dagster_import": median_ratio(ours, theirs),
         "cli_help_s": statistics.median(cli),
         "orchestrated_vs_bare_train": ratio,
         **slim(),
