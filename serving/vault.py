@@ -1,32 +1,54 @@
 """Keeps what people wrote, and who they are, out of the log's reach: texts are encrypted, ids can be keyed-hashed."""
 
 import hashlib
+import itertools
 import os
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from functools import lru_cache
 from pathlib import Path
 
-from cryptography.fernet import Fernet, InvalidToken
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+_SALT, _NONCE = 16, 12  # bytes
 
 
 class Vault:
     """Encrypts texts and hashes ids with keys under MEWS_HOME/keys, made on first use.
 
     Without `texts.key` every text is unreadable; without `ids.key` no hash can be told to be of an id.
+
+    A token is base64 of salt, nonce and AES-GCM's ciphertext with its tag. Each process seals with a key of its own,
+    derived from `texts.key` and a random salt, so that its nonces need only be counted: nothing is drawn for a text,
+    and no two texts share key and nonce however many there are.
     """
 
     def __init__(self, keys: Path) -> None:
         keys.mkdir(parents=True, exist_ok=True)
-        self._fernet = Fernet(_key(keys / "texts.key"))
+        self._texts_key = urlsafe_b64decode(_key(keys / "texts.key"))
         self._digest_key = _key(keys / "ids.key")
+        self._begin()
+
+    def _begin(self) -> None:
+        """Take a new salt, from which nonces are counted anew."""
+        self._pid, self._salt = os.getpid(), os.urandom(_SALT)
+        self._cipher, self._numbers = _cipher(self._texts_key, self._salt), itertools.count()
 
     def seal(self, text: str) -> str:
         """Encrypt one text."""
-        return self._fernet.encrypt(text.encode(errors="surrogatepass")).decode()
+        if os.getpid() != self._pid:  # a fork must not count on from where its parent does
+            self._begin()
+        nonce = next(self._numbers).to_bytes(_NONCE, "big")
+        sealed = self._cipher.encrypt(nonce, text.encode(errors="surrogatepass"), None)
+        return urlsafe_b64encode(self._salt + nonce + sealed).decode()
 
     def open(self, token: str) -> str | None:
         """The text, or None when its key is gone."""
         try:
-            return self._fernet.decrypt(token.encode()).decode(errors="surrogatepass")
-        except InvalidToken:
+            data = urlsafe_b64decode(token)
+            nonce, sealed = data[_SALT : _SALT + _NONCE], data[_SALT + _NONCE :]
+            return _cipher(self._texts_key, data[:_SALT]).decrypt(nonce, sealed, None).decode(errors="surrogatepass")
+        except (InvalidTag, ValueError):  # sealed with another key, or no token
             return None
 
     def digest(self, value: str) -> str:
@@ -38,10 +60,16 @@ class Vault:
         return hashlib.blake2b(content, key=self._digest_key, digest_size=32).hexdigest()
 
 
+@lru_cache(64)
+def _cipher(key: bytes, salt: bytes) -> AESGCM:
+    """AES-256-GCM with the key that a salt makes of another."""
+    return AESGCM(hashlib.blake2b(key=key, salt=salt, digest_size=32, person=b"mews texts").digest())
+
+
 def _key(path: Path) -> bytes:
     partial = path.with_suffix(f".{os.getpid()}")
     partial.touch(mode=0o600)
-    partial.write_bytes(Fernet.generate_key())
+    partial.write_bytes(urlsafe_b64encode(os.urandom(32)))
     try:
         os.link(partial, path)  # the first worker wins; the others read its key
     except FileExistsError:
