@@ -10,6 +10,7 @@ import json
 import signal
 import socket
 import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import msgspec
@@ -28,7 +29,7 @@ from serving.tracing import Telemetry, Tracing
 from serving.vault import Vault
 
 _MAX_MESSAGE = 4 << 20
-_MAX_TOGETHER = 64
+_MAX_TOGETHER = 64  # events
 _PR_SET_PDEATHSIG = 1
 _decode = msgspec.json.Decoder(Message).decode
 
@@ -62,20 +63,28 @@ def end_with_parent() -> None:
 
 
 def _received(events: socket.socket) -> list[Message]:
-    """The next messages, as many as wait; none at the end."""
-    data = [events.recv(_MAX_MESSAGE)]
-    while data[-1] and len(data) < _MAX_TOGETHER:
-        try:
-            data.append(events.recv(_MAX_MESSAGE, socket.MSG_DONTWAIT))
-        except BlockingIOError:
-            break
-    return [_decode(one) for one in data if one]
+    """The next messages that were sent together; none at the end."""
+    return [_decode(one) for one in events.recv(_MAX_MESSAGE).splitlines()]
 
 
 async def _decide(moderator: Moderator, detector: str, messages: list[Message]) -> None:
     champion = moderator.champion(detector)
-    calls = (moderator.decide(champion, m.events, call=Call(m.request_id, m.caller)) for m in messages)
-    await asyncio.gather(*calls)
+    for some in _in_turn(messages):
+        calls = (moderator.decide(champion, m.events, call=Call(m.request_id, m.caller)) for m in some)
+        await asyncio.gather(*calls)
+
+
+def _in_turn(messages: Sequence[Message]) -> Iterator[list[Message]]:
+    """As many messages at a time as make one batch, so that none waits longer than a request may."""
+    some, num_events = list[Message](), 0
+    for message in messages:
+        if some and num_events + len(message.events) > _MAX_TOGETHER:
+            yield some
+            some, num_events = [], 0
+        some.append(message)
+        num_events += len(message.events)
+    if some:
+        yield some
 
 
 if __name__ == "__main__":

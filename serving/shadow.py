@@ -1,8 +1,11 @@
 """Challengers in processes of their own, fed what the champion answered, without ever being waited for.
 
-What connects them is a socket of whole messages that the kernel bounds: where a challenger is slow, hangs or is gone,
-sending fails at once and the message is dropped and counted. A challenger runs only when no other process wants the
-CPU, and within its memory. See `serving.challenger` for the other side.
+A request leaves its events in a bounded queue and wakes nobody. Each second the follower's thread sends what is there,
+together, so that a challenger works and writes its log in few bursts. The socket is one of whole messages that the
+kernel bounds: where a challenger is slow, hangs or is gone, sending fails at once, and what it did not get is counted.
+
+A challenger runs only when no other process wants the CPU, and within the memory that its release can be expected to
+take: what leaks is stopped before it has pushed others out of caches. See `serving.challenger` for the other side.
 """
 
 import json
@@ -13,22 +16,26 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
 
 from serving.challenges import Challenge
+from serving.deployment import Shelves
 from serving.live import Event
 from serving.metrics import Metrics
 
 _log = logging.getLogger(__name__)
 _encode = msgspec.json.Encoder().encode
 _QUEUE_BYTES = 4 << 20
-_MAX_MEMORY = 3 << 30
-_FIRST_WAIT_S, _LONGEST_WAIT_S = 1.0, 300.0
+_TOGETHER_BYTES = 128 << 10  # sent in one piece; the kernel's usual limit is 208 KiB
+_MEMORY = 384 << 20  # measured: 140 MB before a release is loaded
+_COPIES = 4  # of a release: as a file, as a graph, packed for the processor, and what is computed from it
+_FIRST_WAIT_S, _LONGEST_WAIT_S = 5.0, 300.0
 
 
 class Message(msgspec.Struct, frozen=True, array_like=True):
@@ -45,8 +52,12 @@ class Shadow:
 
     challenge: Challenge
     command: Sequence[str]
+    max_memory: int
     num_dropped: int = 0
     num_starts: int = 0
+    _waiting: list[bytes] = field(default_factory=list)
+    _num_bytes: int = 0
+    _lock: threading.Lock = field(default_factory=threading.Lock)
     _process: "subprocess.Popen[bytes] | None" = None
     _socket: socket.socket | None = None
     _next_start: float = 0.0
@@ -54,16 +65,30 @@ class Shadow:
 
     def offer(self, data: bytes) -> None:
         """Leave a message, or drop it; never waits."""
-        if self._socket is None:
-            self.num_dropped += 1
-            return
-        try:
-            self._socket.send(data, socket.MSG_DONTWAIT)
-        except OSError:  # full, too long for the kernel, or nobody there
-            self.num_dropped += 1
+        with self._lock:
+            if self._socket is None or self._num_bytes + len(data) > _QUEUE_BYTES:
+                self.num_dropped += 1
+                return
+            self._waiting.append(data)
+            self._num_bytes += len(data)
 
     def tend(self) -> None:
-        """Start it, or start it again when its wait is over."""
+        """Send what waits; start the process, or start it again when its wait is over."""
+        self._send()
+        self._keep_alive()
+
+    def _send(self) -> None:
+        with self._lock:
+            waiting, self._waiting, self._num_bytes = self._waiting, [], 0
+        for group in _together(waiting):
+            try:
+                assert self._socket is not None
+                self._socket.send(b"\n".join(group), socket.MSG_DONTWAIT)
+            except OSError:  # full, too long for the kernel, or nobody there
+                with self._lock:
+                    self.num_dropped += len(group)
+
+    def _keep_alive(self) -> None:
         if self._process and self._process.poll() is None:
             return
         if self._process:
@@ -83,7 +108,7 @@ class Shadow:
             )
         # from here, so that this holds before it imports anything
         os.sched_setscheduler(self._process.pid, os.SCHED_IDLE, os.sched_param(0))
-        resource.prlimit(self._process.pid, resource.RLIMIT_DATA, (_MAX_MEMORY, _MAX_MEMORY))
+        resource.prlimit(self._process.pid, resource.RLIMIT_DATA, (self.max_memory, self.max_memory))
         self._socket, self.num_starts = ours, self.num_starts + 1
 
     def close(self) -> None:
@@ -100,7 +125,22 @@ class Shadow:
     def _let_go(self) -> None:
         if self._socket:
             self._socket.close()  # the process sees the end of its events
-            self._socket = None
+        with self._lock:
+            self.num_dropped += len(self._waiting)
+            self._waiting, self._num_bytes, self._socket = [], 0, None
+
+
+def _together(messages: Sequence[bytes]) -> Iterator[list[bytes]]:
+    """Groups of messages that go in one piece; one that is longer goes alone."""
+    group, size = list[bytes](), 0
+    for message in messages:
+        if group and size + len(message) > _TOGETHER_BYTES:
+            yield group
+            group, size = [], 0
+        group.append(message)
+        size += len(message)
+    if group:
+        yield group
 
 
 class Shadows:
@@ -130,7 +170,7 @@ class Shadows:
     def follow(self, wanted: Sequence[Challenge]) -> None:
         """Run exactly these challenges."""
         running = {shadow.challenge: shadow for shadows in self._of.values() for shadow in shadows}
-        kept = {c: running.pop(c) if c in running else Shadow(c, self._command(c)) for c in wanted}
+        kept = {c: running.pop(c) if c in running else self._shadow(c) for c in wanted}
         detectors = {challenge.detector for challenge in kept}
         self._of = {d: tuple(s for c, s in kept.items() if c.detector == d) for d in detectors}
         for shadow in running.values():
@@ -150,6 +190,9 @@ class Shadows:
         """End all of them."""
         self.follow([])
 
-    def _command(self, challenge: Challenge) -> list[str]:
+    def _shadow(self, challenge: Challenge) -> Shadow:
         named = [challenge.detector, challenge.release, challenge.policy]
-        return [sys.executable, "-m", "serving.challenger", str(self._home), self._stores, *named]
+        command = [sys.executable, "-m", "serving.challenger", str(self._home), self._stores, *named]
+        release = Shelves(self._home / "releases", self._home / "policies").release(*named[:2])
+        size = sum(path.stat().st_size for path in release.rglob("*"))
+        return Shadow(challenge, command, max_memory=_MEMORY + _COPIES * size)

@@ -39,10 +39,11 @@ def challenger() -> psutil.Process:
     raise AssertionError("no challenger started")
 
 
-def wait_for(team: Team, num: int, client: TestClient) -> list[dict[str, object]]:
+def wait_for(team: Team, num: int, client: TestClient, parts: Parts) -> list[dict[str, object]]:
     deadline = time.monotonic() + 90
     while len(found := logged(team, "challenger")) < num and time.monotonic() < deadline:
         decide(client, account_id="a")
+        parts.tick()
         time.sleep(0.1)
     return found
 
@@ -58,7 +59,7 @@ def test_a_shadow_decides_what_the_champion_answered_and_its_hanging_or_dying_is
     challenges.challenge(team.ledger, team.people, second, policy, by="tom")
     parts.tick()
 
-    seen = wait_for(team, 1, client)
+    seen = wait_for(team, 1, client, parts)
     os.kill(challenger().pid, signal.SIGSTOP)
     while_hanging = []
     while not num_dropped(parts, second) and len(while_hanging) < 1000:  # until the kernel holds no more
