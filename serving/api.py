@@ -84,7 +84,7 @@ async def scores(request: Request) -> Response:
     detector, raw = parse_body(await request.body())
     champion = desk.moderator.champion(detector)
     events = desk.moderator.known(champion.live, parse_events(champion.live.spec.events, raw))
-    assessed = await champion.batcher(events)
+    assessed = await champion.assess(events)
     return _json({"detector": detector, "release": champion.live.release, "scores": [a.scores for a in assessed]})
 
 

@@ -10,6 +10,8 @@ from typing import Generic, TypeVar
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 INLINE_S = 0.003
+BATCH_S = 0.02
+_AHEAD = 2  # batches given to the thread, which begins the second without waiting for the event loop
 
 
 class Overloaded(Exception):
@@ -19,6 +21,7 @@ class Overloaded(Exception):
 class MicroBatcher(Generic[Item, Result]):
     """Calls `work(items)`, which answers one result per item in order, with what queued while the last call ran.
 
+    A batch holds what takes about 20 ms, so that who came first is answered before the work on many is done.
     From `bypass_from` items on, a request is a batch already and goes by itself, since a queue would only add a hop.
     Work that never waits for anything (`is_pure`) and is expected to take under 3 ms runs on the event loop, which
     saves the CPU of handing it to a thread and back. What waited longer than `max_wait_s` is refused and not worked on:
@@ -42,7 +45,8 @@ class MicroBatcher(Generic[Item, Result]):
         self._max_wait_s = max_wait_s
         self._waiting: deque[_Waiting[Item, Result]] = deque()
         self._num_waiting = 0
-        self._is_busy = False
+        self._num_given = 0  # batches that are worked on
+        self._is_called = False  # whether the event loop is to start a batch
         self._item_s = float("inf")  # CPU that one item takes, as last seen
 
     async def __call__(self, asked: Sequence[Item]) -> Sequence[Result]:
@@ -56,8 +60,8 @@ class MicroBatcher(Generic[Item, Result]):
         waiting: _Waiting[Item, Result] = _Waiting(items, loop.create_future(), loop.time())
         self._waiting.append(waiting)
         self._num_waiting += len(items)
-        if not self._is_busy:
-            self._is_busy = True
+        if not self._is_called and self._has_room():
+            self._is_called = True
             loop.call_soon(self._start, loop)  # lets the rest of this loop tick join
         return await waiting.future
 
@@ -80,11 +84,21 @@ class MicroBatcher(Generic[Item, Result]):
         self._item_s = item_s if self._item_s == float("inf") else 0.9 * self._item_s + 0.1 * item_s
         return results
 
+    def _most(self) -> int:
+        """How many items a batch holds."""
+        return max(1, min(self._max_batch, int(BATCH_S / self._item_s)))
+
+    def _has_room(self) -> bool:
+        """Whether a batch may be started: where one is worked on, only a full one, which would not grow by waiting."""
+        return self._num_given == 0 or (self._num_given < _AHEAD and self._num_waiting >= self._most())
+
     def _start(self, loop: asyncio.AbstractEventLoop) -> None:
-        batch = self._take(loop.time())
-        if not batch:
-            self._is_busy = False
-            return
+        self._is_called = False
+        while self._has_room() and (batch := self._take(loop.time())):
+            self._give(batch, loop)
+
+    def _give(self, batch: "list[_Waiting[Item, Result]]", loop: asyncio.AbstractEventLoop) -> None:
+        self._num_given += 1
         flat = [item for waiting in batch for item in waiting.items]
         if self._is_quick(len(flat)):
             done: asyncio.Future[Sequence[Result]] = loop.create_future()
@@ -98,8 +112,8 @@ class MicroBatcher(Generic[Item, Result]):
 
     def _take(self, now: float) -> "list[_Waiting[Item, Result]]":
         batch: list[_Waiting[Item, Result]] = []
-        size = 0
-        while self._waiting and (not batch or size + len(self._waiting[0].items) <= self._max_batch):
+        size, most = 0, self._most()
+        while self._waiting and (not batch or size + len(self._waiting[0].items) <= most):
             waiting = self._waiting.popleft()
             self._num_waiting -= len(waiting.items)
             if waiting.future.done():  # its client went away
@@ -118,6 +132,7 @@ class MicroBatcher(Generic[Item, Result]):
         *,
         done: asyncio.Future[Sequence[Result]],
     ) -> None:
+        self._num_given -= 1
         error, first = done.exception(), 0
         for waiting in batch:
             if not waiting.future.done():

@@ -5,6 +5,7 @@ import errno
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 from serving.record import Record, decode
@@ -13,6 +14,8 @@ from serving.segments import Segment, begun_us, frames, is_asked_to_seal, recove
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _DAY_US = 86_400_000_000
 _SLACK_US = 120_000_000  # by how far a decision's clock may differ from that of its segment
+_SIBLINGS = 8  # requests still to come from which on a write waits for some of them
+_GATHER_S = 0.003  # and for how long, at most
 
 
 class LogFull(Exception):
@@ -23,7 +26,8 @@ class DecisionLog:
     """Append-only segments in a folder: `*.open` belongs to a process, `*.sealed` is complete and can be compacted.
 
     Opening the folder seals what dead processes left, without their torn tails. A batch is written and synced in a
-    thread while the next one gathers.
+    thread while the next one gathers. A sync costs as much for one decision as for many, so a write waits a moment
+    where many requests are `coming`: until as many wait for it as are still to come, or for 3 ms.
     """
 
     def __init__(self, folder: Path, *, max_bytes: int = 64 << 20, max_age_s: float = 600.0) -> None:
@@ -33,17 +37,27 @@ class DecisionLog:
         self._segment = Segment(folder)
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="decision-log")
         self._waiting: list[tuple[Sequence[bytes], asyncio.Future[None]]] = []
-        self._is_busy = False
+        self._num_coming = 0
+        self._is_writing = False
+        self._due: asyncio.TimerHandle | None = None  # when a write waits for nobody any more
         self._is_suspect = False
+
+    @contextmanager
+    def coming(self) -> Iterator[None]:
+        """While a request is on its way to `append`."""
+        self._num_coming += 1
+        try:
+            yield
+        finally:
+            self._num_coming -= 1
 
     async def append(self, records: Sequence[bytes]) -> None:
         """Return once the records are on disk; raises LogFull when there is no room for them."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[None] = loop.create_future()
         self._waiting.append((records, future))
-        if not self._is_busy:
-            self._is_busy = True
-            loop.call_soon(self._start, loop)
+        if not self._is_writing:
+            loop.call_soon(self._consider, loop)  # lets the rest of this loop tick join
         try:
             await future  # its own: a client that leaves takes no neighbour along
         except OSError as error:
@@ -51,11 +65,20 @@ class DecisionLog:
                 raise LogFull(f"the decision log cannot grow: {error.strerror}") from error
             raise
 
-    def _start(self, loop: asyncio.AbstractEventLoop) -> None:
-        batch, self._waiting = self._waiting, []
-        if not batch:
-            self._is_busy = False
+    def _consider(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Write what waits, or wait for some of those that are coming."""
+        if self._is_writing or not self._waiting:
             return
+        if self._num_coming < _SIBLINGS or len(self._waiting) >= self._num_coming:
+            self._start(loop)
+        elif self._due is None:
+            self._due = loop.call_later(_GATHER_S, self._start, loop)
+
+    def _start(self, loop: asyncio.AbstractEventLoop) -> None:
+        if self._due:
+            self._due.cancel()
+        self._due, self._is_writing = None, True
+        batch, self._waiting = self._waiting, []
         job = loop.run_in_executor(self._writer, self._write, [r for records, _ in batch for r in records])
         job.add_done_callback(lambda done: self._finish(loop, [future for _, future in batch], done=done))
 
@@ -70,7 +93,8 @@ class DecisionLog:
                 future.set_exception(error)
             else:
                 future.set_result(None)
-        self._start(loop)
+        self._is_writing = False
+        self._consider(loop)
 
     def _write(self, records: list[bytes]) -> None:
         self._rotate_if_due()

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, NamedTuple, Protocol
 
@@ -13,6 +13,7 @@ from feature_repo.tables import EVENT_TABLES
 from feature_repo.view import LATE_US
 from serving.cuts import Cut
 from serving.record import Features, PolicyRef
+from training.cascade import Cascade
 from training.detector import DetectorSpec
 from training.policy import Policy
 
@@ -55,6 +56,13 @@ class Assessment:
     timing: Timing | None = None
 
 
+class Glanced(NamedTuple):
+    """An assessment by the first member of a cascade; with a `row`, the whole network is to be asked about it."""
+
+    assessment: Assessment
+    row: Event | None = None
+
+
 @dataclass(frozen=True)
 class Live:
     """One release with one policy; immutable, so that a change of either is the swap of one reference."""
@@ -84,20 +92,45 @@ class Live:
 
     def assess(self, events: Sequence[Event]) -> list[Assessment]:
         """Read the features of these events as of now and score them."""
+        glanced = self.glance(events)
+        settled = iter(self.settle([one for one in glanced if one.row is not None]))
+        return [one.assessment if one.row is None else next(settled) for one in glanced]
+
+    def glance(self, events: Sequence[Event]) -> list[Glanced]:
+        """As `assess`, but of a cascade only what its first member answers alone."""
         begun_ns = time.time_ns()
         at_us = begun_ns // 1000
         try:
             features = self._features(events, at_us)
         except FeaturesUnavailable as error:
             nothing = Features(missing=self.inputs)
-            return [Assessment(at_us, nothing, None, f"features are unavailable ({error})") for _ in events]
+            return [Glanced(Assessment(at_us, nothing, None, f"features are unavailable ({error})")) for _ in events]
         rows = [{**event, **known.values} for event, known in zip(events, features, strict=True)]
         read_ns = time.time_ns()
-        probabilities, early = self.scorer.judge(rows)
+        first = self.scorer.glance if isinstance(self.scorer, Cascade) else self.scorer.judge
+        probabilities, early = first(rows)
         timing = Timing(begun_ns, read_ns, time.time_ns(), len(rows))
         ended = [None] * len(rows) if early is None else early.tolist()
-        found = zip(features, self._by_label(probabilities), ended, strict=True)
-        return [Assessment(at_us, known, scores, ended_early=end, timing=timing) for known, scores, end in found]
+        found = zip(rows, features, self._by_label(probabilities), ended, strict=True)
+        return [
+            Glanced(
+                Assessment(at_us, known, scores, ended_early=end, timing=timing),
+                row=row if end is False else None,
+            )
+            for row, known, scores, end in found
+        ]
+
+    def settle(self, glanced: Sequence[Glanced]) -> list[Assessment]:
+        """Score with the whole network what its first member did not answer alone."""
+        if not glanced:
+            return []
+        assert isinstance(self.scorer, Cascade)
+        scores = self._by_label(self.scorer.whole.score([one.row for one in glanced if one.row is not None]))
+        scored_ns = time.time_ns()
+        return [
+            replace(one.assessment, scores=by_label, timing=_until(scored_ns, one.assessment.timing, len(glanced)))
+            for one, by_label in zip(glanced, scores, strict=True)
+        ]
 
     def thresholds(self, row: Event) -> dict[str, float | None]:
         """The threshold of each label for an event with its features."""
@@ -121,6 +154,10 @@ class Live:
             return [Features()] * len(events)
         rows = self.reader.read(events, [_moment(event, at_us) for event in events], table=self.spec.events)
         return [_used(row, inputs) for row in rows]
+
+
+def _until(scored_ns: int, timing: Timing | None, num_events: int) -> Timing | None:
+    return timing and timing._replace(scored_ns=scored_ns, num_events=num_events)
 
 
 def _moment(event: Event, now_us: int) -> int:

@@ -12,7 +12,7 @@ from serving.budget import Budget
 from serving.canary import Canary
 from serving.decide import Decision
 from serving.decision_log import DecisionLog
-from serving.live import Assessment, Event, Live
+from serving.live import Assessment, Event, Glanced, Live
 from serving.privacy import as_known
 from serving.record import Record, Role, encode, new_id
 from serving.shadow import Shadows
@@ -37,17 +37,33 @@ class Call:
     caller: str
 
 
+class Scorers(NamedTuple):
+    """The threads that score: one, and one for what the first member of a cascade does not answer alone."""
+
+    first: Executor
+    whole: Executor
+
+
 @dataclass(frozen=True)
 class Champion:
-    """A live release and the queue before it; work begun on it ends on it, also after a swap."""
+    """A live release and the queues before it; work begun on it ends on it, also after a swap."""
 
     live: Live
-    batcher: MicroBatcher[Event, Assessment]
+    _first: MicroBatcher[Event, Glanced]
+    _whole: MicroBatcher[Glanced, Assessment]
 
     @classmethod
-    def of(cls, live: Live, executor: Executor, *, may_run_inline: bool = True) -> "Champion":
-        """Put a queue before a release; what reads features waits for a store and never runs inline."""
-        return cls(live, MicroBatcher(live.assess, executor, is_pure=may_run_inline and not live.inputs))
+    def of(cls, live: Live, scorers: Scorers, *, may_run_inline: bool = True) -> "Champion":
+        """Put queues before a release; what reads features waits for a store and never runs inline."""
+        first = MicroBatcher(live.glance, scorers.first, is_pure=may_run_inline and not live.inputs)
+        return cls(live, first, MicroBatcher(live.settle, scorers.whole))
+
+    async def assess(self, events: Sequence[Event]) -> Sequence[Assessment]:
+        """What the release says of these events; who ends early in a cascade waits for nobody who does not."""
+        glanced = await self._first(events)
+        others = [one for one in glanced if one.row is not None]
+        settled = iter(await self._whole(others) if others else [])
+        return [one.assessment if one.row is None else next(settled) for one in glanced]
 
 
 class Trial(NamedTuple):
@@ -92,13 +108,14 @@ class Moderator:
         self.trials: Mapping[str, Trial] = {}
         self._shadows, self._role = shadows, role
         self._vault, self._pushes = vault, pushes
-        self._executor = ThreadPoolExecutor(1, thread_name_prefix="scorer")
+        threads = (ThreadPoolExecutor(1, thread_name_prefix=name) for name in ("scorer", "whole-scorer"))
+        self._scorers = Scorers(*threads)
         self._budget, self._strikes = acted
 
     def install(self, detector: str, live: Live | None) -> None:
         """Make a release the champion, or none; requests in flight end on the one that they began with."""
         others = {name: champion for name, champion in self.champions.items() if name != detector}
-        batched = live and {detector: Champion.of(live, self._executor)}
+        batched = live and {detector: Champion.of(live, self._scorers)}
         self.champions = {**others, **(batched or {})}
 
     def let_try(self, trials: Mapping[str, Trial]) -> None:
@@ -116,11 +133,12 @@ class Moderator:
     async def decide(self, champion: Champion, events: Sequence[Event], *, call: Call) -> list[Record]:
         """Decide events of the champion's table; on return the decisions are on disk."""
         events = self.known(champion.live, events)
-        assessed = list(zip(events, await self._assess(champion, events), strict=True))
-        self._trace(assessed)
-        with self._tracing.span("decide"):
-            counts = await self._strikes.of([(by.live.policy, event) for event, by in assessed])
-            records = [self._record(event, by, counts, call=call) for event, by in assessed]
+        with self.log.coming():
+            assessed = list(zip(events, await self._assess(champion, events), strict=True))
+            self._trace(assessed)
+            with self._tracing.span("decide"):
+                counts = await self._strikes.of([(by.live.policy, event) for event, by in assessed])
+                records = [self._record(event, by, counts, call=call) for event, by in assessed]
         with self._tracing.span("log"):
             await self.log.append([encode(record) for record in records])
         await self._strikes.add(counts.fresh)
@@ -142,9 +160,9 @@ class Moderator:
         canarys = {at for at, e in enumerate(events) if trial and trial.canary.answers(e.get("account_id"))}
         tried = await _try(trial, [events[at] for at in sorted(canarys)]) if trial and canarys else None
         if trial is None or tried is None:
-            return [Assessed(champion.live, self._role, a) for a in await champion.batcher(events)]
+            return [Assessed(champion.live, self._role, a) for a in await champion.assess(events)]
         others = [event for at, event in enumerate(events) if at not in canarys]
-        theirs, mine = iter(await champion.batcher(others) if others else []), iter(tried)
+        theirs, mine = iter(await champion.assess(others) if others else []), iter(tried)
         return [
             Assessed(trial.challenger.live, "canary", next(mine))
             if at in canarys
@@ -224,7 +242,7 @@ async def _try(trial: Trial, events: Sequence[Event]) -> Sequence[Assessment] | 
     """What the canary says; nothing where it fails or takes too long, so that the champion answers."""
     try:
         async with asyncio.timeout(_TRIAL_S):
-            return await trial.challenger.batcher(events)
+            return await trial.challenger.assess(events)
     except Exception:  # noqa: BLE001  # an edge: whatever a canary does, it is answered and counted
         trial.canary.failed(len(events))
         return None

@@ -123,8 +123,7 @@ class Segment:
         view = memoryview(data)
         try:
             while view:
-                view = view[os.pwrite(self._fd, view, at + len(data) - len(view)) :]
-            os.fdatasync(self._fd)
+                view = view[os.pwritev(self._fd, [view], at + len(data) - len(view), os.RWF_DSYNC) :]
         except OSError:
             os.ftruncate(self._fd, at)
             self._reserved = at

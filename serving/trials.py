@@ -11,7 +11,7 @@ from serving.challenges import Challenge
 from serving.follow import VERIFY_EVERY_S, Deployment
 from serving.live import Live
 from serving.metrics import Metrics
-from serving.moderator import Champion, Trial
+from serving.moderator import Champion, Scorers, Trial
 from serving.shadow import Shadows
 
 _log = logging.getLogger(__name__)
@@ -91,7 +91,7 @@ class Trials:
             self._refuse(challenge, error)
             return None
         executor = ThreadPoolExecutor(1, thread_name_prefix="canary")
-        return Trial(Canary(challenge), Champion.of(live, executor, may_run_inline=False))
+        return Trial(Canary(challenge), Champion.of(live, Scorers(executor, executor), may_run_inline=False))
 
     def _refuse(self, challenge: Challenge, error: Exception) -> None:
         why = f"{type(error).__name__}: {error}"

@@ -58,10 +58,14 @@ class Cascade:
         """Calibrated probabilities [N, L]."""
         return self.judge(rows)[0]
 
+    def glance(self, rows: "Rows | pa.Table") -> tuple[Floats, Bools]:
+        """What the first member says, and which records end early with that; the others are the whole network's."""
+        odds = self.first.log_odds(rows)
+        return probabilities(odds), ~goes_on(odds, self.cuts)
+
     def judge(self, rows: "Rows | pa.Table") -> tuple[Floats, Bools]:
         """Calibrated probabilities [N, L], and which records ended early."""
-        odds = self.first.log_odds(rows)
-        scores, ends_early = probabilities(odds), ~goes_on(odds, self.cuts)
+        scores, ends_early = self.glance(rows)
         others = np.flatnonzero(~ends_early)
         if len(others):
             asked = [rows[at] for at in others.tolist()] if isinstance(rows, Sequence) else rows.take(others)

@@ -1,4 +1,5 @@
 import asyncio
+import statistics
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -54,8 +55,10 @@ def test_too_much_waiting_and_waiting_too_long_are_refused_and_cost_no_work() ->
 
         answers = run(batcher, [1], [2], [3], [4])
 
-    assert [type(answer) for answer in answers] == [list, Overloaded, Overloaded, Overloaded]
-    assert worked == [1]
+    kinds = [type(answer) for answer in answers]
+    assert kinds[0] is list
+    assert kinds[2:] == [Overloaded, Overloaded]  # the second was given to the thread while the first was worked on
+    assert worked == [number for number, kind in enumerate(kinds, start=1) if kind is list]
 
 
 def test_a_failing_call_fails_its_requests_and_the_next_one_works() -> None:
@@ -71,3 +74,23 @@ def test_a_failing_call_fails_its_requests_and_the_next_one_works() -> None:
     with pytest.raises(ZeroDivisionError):
         raise failed[0]  # type: ignore[misc]
     assert worked == [[1]]
+
+
+def test_who_came_first_is_answered_before_the_work_on_many_is_done() -> None:
+    sizes: list[int] = []
+
+    def slow(items: list[int]) -> list[int]:
+        sizes.append(len(items))
+        end = time.thread_time() + 0.005 * len(items)
+        while time.thread_time() < end:
+            pass
+        return items
+
+    with ThreadPoolExecutor(1) as executor:
+        batcher = MicroBatcher[int, int](slow, executor)
+        for _ in range(3):  # it learns what an item takes
+            answers = run(batcher, *([at] for at in range(32)))
+
+    assert answers == [[at] for at in range(32)]
+    assert max(sizes[-8:]) <= 4
+    assert statistics.mean(sizes[-8:]) >= 2

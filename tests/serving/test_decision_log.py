@@ -1,4 +1,5 @@
 import asyncio
+import contextlib
 import os
 import signal
 import subprocess
@@ -85,3 +86,54 @@ def test_the_zeros_ahead_are_no_records_and_do_not_stay(tmp_path: Path) -> None:
     assert found == [b'{"number":1}']
     assert sealed.stat().st_size < 100
     assert whole(sealed) == [b'{"number":1}']
+
+
+class Counting(DecisionLog):
+    """Notes how many records went to disk together."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.groups: list[int] = []
+
+    def _write(self, records: list[bytes]) -> None:
+        self.groups.append(len(records))
+        super()._write(records)
+
+
+def test_many_requests_that_come_apart_share_few_syncs(tmp_path: Path) -> None:
+    log = Counting(tmp_path)
+
+    async def request(number: int, after_s: float) -> None:
+        with log.coming():
+            await asyncio.sleep(after_s)
+        await log.append([b'{"number":%d}' % number])
+
+    async def many() -> None:
+        await asyncio.gather(*(request(number, number * 1e-4) for number in range(32)))
+
+    asyncio.run(many())
+    num_groups = len(log.groups)
+    asyncio.run(request(32, 0.0))
+    log.close()
+
+    assert num_groups <= 8
+    assert log.groups[num_groups:] == [1]
+    assert sorted(records(tmp_path)) == sorted(b'{"number":%d}' % number for number in range(33))
+
+
+def test_a_request_that_never_comes_is_waited_for_only_a_moment(tmp_path: Path) -> None:
+    log = DecisionLog(tmp_path)
+
+    async def beside_others() -> float:
+        begun = asyncio.get_running_loop().time()
+        with contextlib.ExitStack() as stack:
+            for _ in range(20):
+                stack.enter_context(log.coming())
+            await asyncio.wait_for(log.append([b'{"number":1}']), timeout=10)
+        return asyncio.get_running_loop().time() - begun
+
+    waited_s = asyncio.run(beside_others())
+    log.close()
+
+    assert waited_s >= 0.002
+    assert records(tmp_path) == [b'{"number":1}']
