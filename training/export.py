@@ -12,7 +12,7 @@ from training.cascade import FIRST_GRAPH, first_of
 from training.data import tensors
 from training.encoder import Encoder
 from training.golden import examples, write_golden
-from training.networks.tabular import Head, Heads
+from training.networks.tabular import Head, LogisticHead, Network
 from training.networks.text import TunedEncoder, worst
 from training.reader import PIECES
 from training.scorer import Scorer
@@ -27,8 +27,7 @@ MAX_DIFFERENCE = 1e-5
 def complete(bundle: Path) -> None:
     """Add dense.onnx and golden.json to a bundle with weights; raises ValueError where it differs from torch."""
     network, encoder = load_network(bundle)
-    head = network.get_submodule("head")
-    assert isinstance(head, Heads)
+    head = network.head
     if isinstance(tuned := dict(network.named_modules()).get("readers.encoder"), TunedEncoder):
         from training.pretrained import write_graph
 
@@ -36,7 +35,7 @@ def complete(bundle: Path) -> None:
     write_onnx(bundle / "dense.onnx", head, width=head.width)
     if read_spec(bundle).cascade:
         first = head.heads[0]
-        assert isinstance(first, Head)
+        assert isinstance(first, Head | LogisticHead)
         write_onnx(bundle / FIRST_GRAPH, first, width=first.width)
     check_parity(bundle, network, encoder=encoder)
     write_golden(bundle)
@@ -62,7 +61,7 @@ def write_onnx(path: Path, head: nn.Module, *, width: int) -> None:
         )
 
 
-def check_parity(bundle: Path, network: nn.Module, *, encoder: Encoder) -> None:
+def check_parity(bundle: Path, network: Network, *, encoder: Encoder) -> None:
     """Refuse a bundle whose probabilities are not those of the network it was made from."""
     rows, scorer = examples(encoder), Scorer.load(bundle)
     inputs = encoder.encode(rows)
@@ -70,10 +69,11 @@ def check_parity(bundle: Path, network: nn.Module, *, encoder: Encoder) -> None:
         inputs = replace(inputs, vectors=scorer.embedder.vectors(inputs.bags[PIECES]))
     with torch.inference_mode():
         batch = tensors(inputs)
-        logits_MPL = network(batch)
-        pairs = [(scorer, logits_MPL.mean(0))]
+        pairs = [(scorer, network(batch))]
         if scorer.spec.cascade:
-            pairs.append((first_of(scorer, bundle, scaling=np.zeros((logits_MPL.shape[2], 2))), logits_MPL[0]))
+            pairs.append(
+                (first_of(scorer, bundle, scaling=np.zeros((len(scorer.spec.labels), 2))), network.each(batch)[0])
+            )
         expected = [worst(logits_PL, batch["owners_P"], num_rows=len(rows)).sigmoid() for _, logits_PL in pairs]
     answered = [torch.from_numpy(one.logits(rows)).sigmoid() for one, _ in pairs]
     difference = max(float((a - e).abs().max()) for a, e in zip(answered, expected, strict=True))

@@ -55,8 +55,8 @@ def _fit(run_dir: Path, *, cache: Path, until: Until) -> None:
     num_micro_batches = _num_micro_batches(run_dir)
     data = DetectorData(run_dir / "training_set.parquet", spec, cache=cache, num_micro_batches=num_micro_batches)
     network = build_network(spec, data.encoder)
-    if isinstance(network, TextNetwork) and data.pretrained:
-        network.start_from(data.pretrained)
+    if isinstance(network, TextNetwork):
+        network.start_from(data.train.inputs, data.pretrained)
     module = DetectorModule(network, spec.fit, num_labels=len(spec.labels))
 
     checkpoints = run_dir / "checkpoints"

@@ -13,7 +13,6 @@ _AT_LEAST_ONE = (
     "devices",
     "num_nodes",
     "num_buckets",
-    "embedding_size",
     "hidden_size",
     "static_size",
     "num_starts",
@@ -49,7 +48,6 @@ class FitConfig(Contract):
     hidden_size: int = 192
     dropout: float = 0.15
     num_buckets: int = 1 << 18
-    embedding_size: int = 32
     negatives_per_positive: int | None = None
     max_weight: float = 10.0
     disguised_share: float = 0.0

@@ -10,12 +10,13 @@ from torchmetrics.classification import BinaryAveragePrecision
 
 from training.data import UNKNOWN, Batch
 from training.fit_config import WATCHED, FitConfig
+from training.networks.tabular import Network
 from training.networks.text import worst
 from training.optimizers import AdamWithTables
 
 NGRAM_TABLE = "readers.ngram."
-# An n-gram is in few of the rows and a small part of each, so its embedding moves faster than the pretrained layers.
-RATES = {NGRAM_TABLE: 10.0, "readers.encoder.": 0.02}
+NGRAM_RATE = 1000.0  # of gradient descent on one label's loss; an n-gram is in few rows, and a small part of each
+PRETRAINED, PRETRAINED_SHARE = "readers.encoder.", 0.02  # layers that have learned before move slowly
 
 
 def masked_loss(logits_BL: Tensor, labels_BL: Tensor, weights_B: Tensor, *, unknown_weight: float = 0.0) -> Tensor:
@@ -33,7 +34,7 @@ def masked_loss(logits_BL: Tensor, labels_BL: Tensor, weights_B: Tensor, *, unkn
 class DetectorModule(L.LightningModule):
     """Trains any network of the registry."""
 
-    def __init__(self, network: nn.Module, config: FitConfig, *, num_labels: int) -> None:
+    def __init__(self, network: Network, config: FitConfig, *, num_labels: int) -> None:
         super().__init__()
         self.network, self.config = network, config
         self.metrics = [BinaryAveragePrecision(ignore_index=int(UNKNOWN)) for _ in range(num_labels)]
@@ -52,18 +53,18 @@ class DetectorModule(L.LightningModule):
 
     def forward(self, batch: Batch) -> Tensor:
         """Logits [B, L] of a batch."""
-        return worst(self.network(batch).mean(0), batch["owners_P"], num_rows=len(batch["dense_BD"]))
+        return worst(self.network(batch), batch["owners_P"], num_rows=len(batch["dense_BD"]))
 
     def first(self, batch: Batch) -> Tensor:
         """Logits [B, L] of the network's first member alone."""
-        return worst(self.network(batch)[0], batch["owners_P"], num_rows=len(batch["dense_BD"]))
+        return worst(self.network.each(batch)[0], batch["owners_P"], num_rows=len(batch["dense_BD"]))
 
     def training_step(self, batch: Batch) -> Tensor:
         """The loss of one micro-batch."""
         # Dropout is a function of the step and the rank, so that a resumed run repeats what the killed one would do.
         place = self.trainer.fit_loop.total_batch_idx * self.trainer.world_size + self.global_rank
         torch.manual_seed(self.config.seed * 1_000_003 + place)
-        loss = torch.stack([self._loss(member_PL, batch) for member_PL in self.network(batch)]).mean()
+        loss = torch.stack([self._loss(head_PL, batch) for head_PL in self.network.each(batch)]).mean()
         self.log("train_loss", loss, batch_size=len(batch["labels_BL"]))
         return loss
 
@@ -88,18 +89,20 @@ class DetectorModule(L.LightningModule):
         self.log(WATCHED, torch.stack(per_label).nan_to_num().mean())
 
     def configure_optimizers(self) -> dict[str, Any]:
-        """AdamW under one cycle of the learning rate."""
+        """AdamW, and gradient descent for a table of n-grams, under one cycle of the learning rate."""
         config = self.config
         groups: dict[str, list[nn.Parameter]] = {}
         for name, parameter in self.network.named_parameters():
             if parameter.requires_grad:
-                groups.setdefault(next((at for at in RATES if name.startswith(at)), ""), []).append(parameter)
-        tables = [{"params": groups.pop(name)} for name in [NGRAM_TABLE] if name in groups and self.has_sparse_tables]
-        decays = {name: 0.0 if name == NGRAM_TABLE else config.weight_decay for name in groups}
-        dense = [{"params": groups[name], "weight_decay": decays[name]} for name in groups]
-        optimizer = AdamWithTables(dense, tables, learning_rate=config.learning_rate)
-        names = [*groups, *[NGRAM_TABLE] * len(tables)]
-        rates = [config.learning_rate * RATES.get(name, 1.0) for name in names]
+                groups.setdefault(next((at for at in (NGRAM_TABLE, PRETRAINED) if name.startswith(at)), ""), []).append(
+                    parameter
+                )
+        tables = groups.pop(NGRAM_TABLE, [])
+        dense = [{"params": parameters, "weight_decay": config.weight_decay} for parameters in groups.values()]
+        rates = [config.learning_rate * (PRETRAINED_SHARE if name == PRETRAINED else 1) for name in groups]
+        if tables:  # the loss is a mean over labels and heads
+            rates.append(NGRAM_RATE * len(self.metrics) * len(self.network.head.heads))
+        optimizer = AdamWithTables(dense, [{"params": tables}] if tables else [], learning_rate=config.learning_rate)
         # Lightning's own estimate would make the loader before its place is restored from a checkpoint.
         steps = self.trainer.datamodule.num_steps
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rates, total_steps=steps)

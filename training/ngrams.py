@@ -16,7 +16,8 @@ PRIME, MIXER, SHIFT = np.uint64(0x100000001B3), np.uint64(0xFF51AFD7ED558CCD), n
 def hash_ngrams(texts: Sequence[str], *, num_buckets: int) -> tuple[IntArray, IntArray]:
     """Return (ids, offsets) as `torch.nn.EmbeddingBag` takes them; an empty text is an empty bag.
 
-    A text's bag does not depend on its neighbours. `num_buckets` is a power of two.
+    A bag holds each n-gram once, in the order of the ids, and does not depend on its neighbours. `num_buckets` is a
+    power of two.
     """
     if not texts:
         return np.zeros(0, np.int64), np.zeros(0, np.int64)
@@ -26,11 +27,16 @@ def hash_ngrams(texts: Sequence[str], *, num_buckets: int) -> tuple[IntArray, In
     value = buffer.astype(np.uint64) + np.uint64(1)
     parts = [*_byte_ngrams(value, owner), *_word_ngrams(buffer, value, owner)]
 
-    none = np.zeros(0, np.int64)
-    ids = np.concatenate([none, *(_bucket(hashes, seed, num_buckets) for seed, hashes, _ in parts)])
-    owners = np.concatenate([none, *(owners for _, _, owners in parts)])
-    counts = np.bincount(owners, minlength=len(docs))
-    return ids[np.argsort(owners, kind="stable")], np.r_[0, np.cumsum(counts)[:-1]]
+    keys = np.concatenate(
+        [
+            np.zeros(0, np.int64),
+            *(owners * num_buckets + _bucket(hashes, seed, num_buckets) for seed, hashes, owners in parts),
+        ]
+    )
+    keys.sort()
+    keys = keys[np.diff(keys, prepend=-1) > 0]
+    counts = np.bincount(keys // num_buckets, minlength=len(docs))
+    return keys & (num_buckets - 1), np.r_[0, np.cumsum(counts)[:-1]]
 
 
 def _byte_ngrams(value: HashArray, owner: IntArray) -> list[tuple[int, HashArray, IntArray]]:

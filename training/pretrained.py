@@ -27,6 +27,8 @@ from training.vectors import Embedder, VectorCache, open_graph
 Pieces = npt.NDArray[np.int64]
 
 OPSET = 18
+NUM_LAYERS_READ = 2
+READ = "two thirds up, last"  # what vectors are made of: a part of the names of what is kept
 MAX_DIFFERENCE = 1e-4  # between a vector of torch and of the float32 graph
 SIF = 1e-4  # Arora et al., "A simple but tough-to-beat baseline for sentence embeddings", 2017
 MIN_COSINE = 0.95  # between a vector of the float32 graph and of the int8 graph
@@ -41,15 +43,20 @@ def locate(name: str) -> str:
     return name
 
 
-def hidden_size(name: str) -> int:
-    """The size of an encoder's vectors."""
+def vector_size(name: str) -> int:
+    """The size of an encoder's vectors: two layers of it."""
     from transformers import AutoConfig
 
-    return int(AutoConfig.from_pretrained(locate(name)).hidden_size)
+    return NUM_LAYERS_READ * int(AutoConfig.from_pretrained(locate(name)).hidden_size)
 
 
 class MeanPooled(nn.Module):
-    """A window's vector is the mean of the last hidden states of its pieces."""
+    """A window's vector: the mean of its pieces' states two thirds up, and beside it the mean of their last states.
+
+    What a text says word by word has faded in the last layer, which was trained to tell what texts are about. Beside
+    n-grams, heads on both layers found more than a head on the last alone in each of 8 sources of content_mix that were
+    left out of training: a mean average precision of .737 for .722.
+    """
 
     def __init__(self, name: str) -> None:
         from transformers import AutoModel
@@ -66,7 +73,8 @@ class MeanPooled(nn.Module):
     def forward(self, pieces_WT: Tensor, mask_WT: Tensor | None = None) -> Tensor:
         """Vectors [W, E]; `mask` is 1 where there is a piece, and may be left out where no window is padded."""
         mask_WT = torch.ones_like(pieces_WT) if mask_WT is None else mask_WT
-        states_WTE = self.model(input_ids=pieces_WT, attention_mask=mask_WT).last_hidden_state
+        states = self.model(input_ids=pieces_WT, attention_mask=mask_WT, output_hidden_states=True).hidden_states
+        states_WTE = torch.cat([states[round(2 / 3 * (len(states) - 1))], states[-1]], dim=2)
         weights_WT1 = mask_WT[..., None].to(states_WTE.dtype)
         return (states_WTE * weights_WT1).sum(1) / weights_WT1.sum(1)
 
@@ -157,7 +165,7 @@ def _run(path: Path, samples: list[Pieces]) -> list[Floats]:
 
 
 def _fingerprint(network: nn.Module) -> str:
-    digest = hashlib.sha256()
+    digest = hashlib.sha256(READ.encode())
     for name, weight in sorted(network.state_dict().items()):
         digest.update(name.encode() + weight.contiguous().numpy().tobytes())
     return digest.hexdigest()[:32]
@@ -177,6 +185,7 @@ def distil(graph: Path, tokenizer: str, *, size: int) -> Floats:
         marks = reader.encode("").ids
         alone = np.array([[*marks[:1], at, *marks[1:]] for at in range(reader.get_vocab_size())])
         vectors_VE = Embedder.load(graph).vectors(Bags.of(alone.ravel(), np.full(len(alone), alone.shape[1])))
+        vectors_VE = vectors_VE[:, -(vectors_VE.shape[1] // NUM_LAYERS_READ) :]  # of the last layer
         vectors_VE -= vectors_VE.mean(0)
         _, axes = np.linalg.eigh(vectors_VE.T @ vectors_VE)  # ascending
         rates_V = 1 / (np.arange(len(alone)) + 2)

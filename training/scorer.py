@@ -94,13 +94,13 @@ def probabilities(log_odds: npt.NDArray[Any]) -> Floats:
 
 @dataclass(frozen=True)
 class Table:
-    """The embeddings [B, E] of a member that reads bags, and the `weights` [B, 1] of each in a mean."""
+    """The rows [B, E] of a member that reads bags. With an `idf` [B, 1] a bag is a tf-idf feature of length 1."""
 
     rows: Floats
-    weights: Floats
+    idf: Floats | None
 
     def pool(self, bags: Bags) -> Floats:
-        """The weighted mean of each bag's rows; an empty bag is zero, as in `torch.nn.EmbeddingBag`.
+        """The mean of each bag's rows, or what its feature weighs; an empty bag is zero, as in `torch.nn.EmbeddingBag`.
 
         A bag at a time, whose rows then stay in cache: 6 times as fast as one sum over the gathered rows of all bags.
         """
@@ -108,18 +108,22 @@ class Table:
         for at, (first, last) in enumerate(pairwise(bags.bounds.tolist())):
             if last > first:
                 ids = bags.ids[first:last]
-                weights = self.weights.take(ids, axis=0)
-                np.sum(self.rows.take(ids, axis=0) * (weights / weights.sum()), axis=0, out=pooled[at])
+                np.sum(self.rows.take(ids, axis=0) * self._shares(ids), axis=0, out=pooled[at])
         return pooled
+
+    def _shares(self, ids: npt.NDArray[np.int32]) -> Floats:
+        if self.idf is None:
+            return np.full((len(ids), 1), 1 / len(ids), np.float32)
+        weights = self.idf.take(ids, axis=0)
+        return weights / max(np.sqrt(np.square(weights).sum()), np.finfo(np.float32).tiny)
 
 
 def _tables(bundle: Path) -> dict[str, Table]:
     found, path = {}, bundle / "model.safetensors"
     for reader in BAGS:
-        rows, importance = (map_tensor(path, f"readers.{reader}.{name}") for name in ("weight", "importance"))
+        rows, idf = (map_tensor(path, f"readers.{reader}.{name}") for name in ("weight", "idf"))
         if rows is not None:
-            weights = np.ones((len(rows), 1), np.float32) if importance is None else np.exp(importance)
-            found[reader] = Table(rows, weights)
+            found[reader] = Table(rows, idf)
     return found
 
 

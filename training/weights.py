@@ -8,6 +8,7 @@ from torch import nn
 from training.detector import DetectorSpec
 from training.encoder import Encoder
 from training.networks.registry import build_network
+from training.networks.tabular import Network
 
 
 def write_weights(bundle: Path, spec: DetectorSpec, *, encoder: Encoder, network: nn.Module) -> None:
@@ -24,7 +25,7 @@ def read_spec(bundle: Path) -> DetectorSpec:
     return DetectorSpec.model_validate_json((bundle / "spec.json").read_text(encoding="utf-8"))
 
 
-def load_network(bundle: Path) -> tuple[nn.Module, Encoder]:
+def load_network(bundle: Path) -> tuple[Network, Encoder]:
     """The network of a bundle, ready to answer, and its encoder."""
     spec = read_spec(bundle)
     encoder = Encoder.from_json((bundle / "encoder.json").read_text(encoding="utf-8"))

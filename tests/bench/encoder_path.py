@@ -145,7 +145,7 @@ def beside_torch(folder: Path, served_bundle: Path, texts: list[str]) -> dict[st
     def by_torch(row: list[dict[str, str]]) -> Floats:
         with torch.inference_mode():
             batch = tensors(encoder.encode(row))
-            return worst(network(batch).mean(0), batch["owners_P"], num_rows=1).sigmoid().numpy()
+            return worst(network(batch), batch["owners_P"], num_rows=1).sigmoid().numpy()
 
     calls = {"torch": by_torch, "exact": exact.score, "int8": quantised.score}
     times = _interleaved(calls, rows)

@@ -53,7 +53,7 @@ def text_spec(**fit: object) -> DetectorSpec:
         labels=["fraud_spam"],
         feature_service="content_v1",
         text="text",
-        fit=FitConfig.model_validate({"num_buckets": 1 << 12, "embedding_size": 8, **config}),
+        fit=FitConfig.model_validate({"num_buckets": 1 << 12, **config}),
     )
 
 

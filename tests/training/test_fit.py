@@ -21,6 +21,7 @@ from training.fit import fit
 from training.golden import GoldenMismatch, check_golden, write_golden
 from training.networks.behaviour import BehaviourNetwork
 from training.networks.registry import NETWORKS
+from training.networks.tabular import Network
 from training.scorer import Scorer
 
 NUM_ROWS = 2000
@@ -68,7 +69,7 @@ def test_a_bundle_scores_what_the_fit_predicted(run_dir: Path) -> None:
     scorer = Scorer.load(run_dir / "bundle")
 
     expected = np.stack([predictions[f"logit_{label}"].to_numpy() for label in scorer.spec.labels], axis=1)
-    assert np.abs(scorer.logits(rows) - expected).max() <= 1e-5
+    assert np.allclose(scorer.logits(rows), expected, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 64, 333])
@@ -133,14 +134,14 @@ def test_a_training_set_without_validation_rows_is_refused(tmp_path: Path) -> No
         fit(run_dir)
 
 
-def hungry(limit: int) -> Callable[[DetectorSpec, Encoder], torch.nn.Module]:
+def hungry(limit: int) -> Callable[[DetectorSpec, Encoder], Network]:
     """A network that runs out of memory above some rows, as a small GPU does."""
 
     class Hungry(BehaviourNetwork):
-        def forward(self, batch: dict[str, Tensor]) -> Tensor:
+        def each(self, batch: dict[str, Tensor]) -> Tensor:
             if self.training and len(batch["dense_BD"]) > limit:
                 raise torch.OutOfMemoryError(f"{len(batch['dense_BD'])} rows")
-            return super().forward(batch)
+            return super().each(batch)
 
     return Hungry
 

@@ -18,7 +18,7 @@ from training.encoder import Encoder
 from training.module import masked_loss
 from training.networks.registry import NETWORKS, build_network
 from training.networks.tabular import FREQUENCY_SCALE, NUM_FREQUENCIES, PeriodicEmbeddings
-from training.networks.text import MeanOfNgrams, TextNetwork, worst
+from training.networks.text import NgramRegression, TextNetwork, inverse_document_frequency, worst
 from training.reader import Bags
 from training.scorer import Table
 
@@ -48,37 +48,47 @@ def test_a_network_learns_a_few_rows_by_heart(name: str, tmp_path: Path) -> None
     data = data_of(tmp_path, spec, make_rows(100))
     torch.manual_seed(0)
     network = build_network(spec, data.encoder)
-    if isinstance(network, TextNetwork) and data.pretrained:
-        network.start_from(data.pretrained)
+    if isinstance(network, TextNetwork):
+        network.start_from(data.train.inputs, data.pretrained)
     batch = data.train.batch(np.arange(32))
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-2)
 
-    for _ in range(150):
+    for _ in range(200):
         optimizer.zero_grad()
-        logits_BL = worst(network(batch).mean(0), batch["owners_P"], num_rows=32)
-        loss = masked_loss(logits_BL, batch["labels_BL"], batch["weights_B"])
-        loss.backward()
+        each_HBL = [worst(logits_PL, batch["owners_P"], num_rows=32) for logits_PL in network.each(batch)]
+        torch.stack([masked_loss(one, batch["labels_BL"], batch["weights_B"]) for one in each_HBL]).mean().backward()
         optimizer.step()
+    logits_BL = worst(network(batch), batch["owners_P"], num_rows=32)
+    loss = masked_loss(logits_BL, batch["labels_BL"], batch["weights_B"])
 
     assert logits_BL.shape == (32, len(spec.labels))
     assert loss < 0.1
     assert all(parameter.grad is not None for parameter in network.parameters() if parameter.requires_grad)
 
 
-def test_an_n_gram_counts_as_much_as_its_importance_says_in_training_and_in_serving() -> None:
+def test_a_bag_of_n_grams_is_a_feature_of_length_one_in_training_and_in_serving() -> None:
     spec = text_spec()
-    network = MeanOfNgrams(spec, Encoder.fit(texts(10), spec))
-    torch.nn.init.normal_(network.importance)
+    network = NgramRegression(spec, Encoder.fit(texts(10), spec))
+    torch.nn.init.normal_(network.weight)
+    torch.nn.init.uniform_(network.idf)
     bags = Bags.of(np.array([3, 3, 9, 1, 7]), np.array([3, 0, 2]))
-    rows, importance = (table.detach().numpy() for table in (network.weight, network.importance))
+    rows, idf = (table.detach().numpy() for table in (network.weight, network.idf))
 
     trained = network({"ngrams": torch.from_numpy(bags.ids), "ngrams_offsets_P": torch.from_numpy(bags.bounds[:-1])})
-    served = Table(rows, np.exp(importance)).pool(bags)
+    served = Table(rows, idf).pool(bags)
 
-    expected = [np.average(rows[ids], axis=0, weights=np.exp(importance[ids, 0])) for ids in ([3, 3, 9], [1, 7])]
+    expected = [idf[ids, 0] @ rows[ids] / np.linalg.norm(idf[ids]) for ids in ([3, 3, 9], [1, 7])]
     assert np.allclose(served[[0, 2]], expected, atol=1e-6)
     assert np.allclose(trained.detach(), served, atol=1e-6)
     assert (served[1] == 0).all()
+
+
+def test_an_n_gram_that_one_text_alone_holds_counts_for_nothing_and_a_rare_one_for_more_than_a_common_one() -> None:
+    bags = Bags.of(np.array([0, 0, 1, 1, 2, 1, 2, 1]), np.array([2, 3, 2, 1]))
+
+    idf = inverse_document_frequency(bags, 4)[:, 0]
+
+    assert idf.tolist() == pytest.approx([0, 1 + np.log(5 / 4), 1 + np.log(5 / 3), 0])
 
 
 @given(st.lists(st.integers(1, 4), min_size=1, max_size=6), st.randoms(use_true_random=False))

@@ -1,13 +1,12 @@
 """The networks a detector can name. To add one: a file here, a line below, a row in test_networks.py."""
 
-from torch import nn
-
 from training.detector import DetectorSpec
 from training.encoder import Encoder
 from training.networks.behaviour import BehaviourNetwork
+from training.networks.tabular import Network
 from training.networks.text import TextNetwork
 
-NETWORKS: dict[str, type[nn.Module]] = {
+NETWORKS: dict[str, type[Network]] = {
     "ngram": TextNetwork,
     "static": TextNetwork,
     "encoder": TextNetwork,
@@ -16,9 +15,6 @@ NETWORKS: dict[str, type[nn.Module]] = {
 }
 
 
-def build_network(spec: DetectorSpec, encoder: Encoder) -> nn.Module:
-    """The network of a detector with fresh weights: a batch in, logits [M, P, L] of M members and P passages out.
-
-    Its `head` is what follows the pooled text.
-    """
+def build_network(spec: DetectorSpec, encoder: Encoder) -> Network:
+    """The network of a detector with fresh weights: a batch in, logits [P, L] of its P passages out."""
     return NETWORKS[spec.fit.network](spec, encoder)

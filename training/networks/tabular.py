@@ -8,17 +8,18 @@ Shapes: B rows · N numbers · K frequencies · E size of one embedding · D inp
 """
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
-from training.detector import DetectorSpec
 from training.encoder import Encoder
 from training.fit_config import FitConfig
 
 NUM_FREQUENCIES = 16
 FREQUENCY_SCALE = 0.2
 NUMBER_SIZE = 8  # of an embedding
+LOGIT_OF_NOTHING = -2.0  # of an empty text, at first: most break no rule
 
 
 class PeriodicEmbeddings(nn.Module):
@@ -79,22 +80,61 @@ class Head(nn.Module):
         return self.mlp(torch.cat([self.norm(text), self.columns(dense)], dim=1))
 
 
-class Heads(nn.Module):
-    """One head per member over its own part of the pooled text and all dense columns: what ONNX holds."""
+class LogisticHead(nn.Module):
+    """For a text that is read as logits [B, L] already: the `dense` columns add to them."""
 
-    def __init__(self, spec: DetectorSpec, encoder: Encoder, *, sizes: list[int]) -> None:
+    def __init__(self, encoder: Encoder, *, num_labels: int) -> None:
         super().__init__()
-        self.parts = [*sizes, encoder.width]
-        self.width = sum(self.parts)
-        heads = [Head(spec.fit, encoder, text_size=size, num_labels=len(spec.labels)) for size in sizes]
-        self.heads = nn.ModuleList(heads)
+        self.text_size = num_labels
+        self.width = num_labels + encoder.width
+        self.columns = Columns(encoder)
+        self.linear = nn.Linear(self.columns.size, num_labels) if self.columns.size else None
+        self.bias = nn.Parameter(torch.full((num_labels,), LOGIT_OF_NOTHING))
 
-    def members(self, input_PD: Tensor) -> Tensor:
-        """Logits [M, P, L]."""
+    def forward(self, input_BD: Tensor) -> Tensor:
+        """Logits [B, L]."""
+        text, dense = input_BD.tensor_split([self.text_size], dim=1)
+        logits_BL = text + self.bias
+        return logits_BL if self.linear is None else logits_BL + self.linear(self.columns(dense))
+
+
+class Heads(nn.Module):
+    """Each head reads its own part of the pooled text and all dense columns: what ONNX holds.
+
+    The answer is the mean over members, and that of a member the mean over its heads.
+    """
+
+    def __init__(self, members: Sequence[Sequence[Head | LogisticHead]], encoder: Encoder) -> None:
+        super().__init__()
+        self.heads = nn.ModuleList(head for member in members for head in member)
+        self.shares = [1 / len(members) / len(member) for member in members for _ in member]
+        self.parts = [*(head.text_size for member in members for head in member), encoder.width]
+        self.width = sum(self.parts)
+
+    def each(self, input_PD: Tensor) -> Tensor:
+        """Logits [H, P, L] of every head."""
         *texts, dense = torch.split(input_PD, self.parts, dim=1)
         pairs = zip(self.heads, texts, strict=True)
         return torch.stack([head(torch.cat([text, dense], dim=1)) for head, text in pairs])
 
+    def mean(self, logits_HPL: Tensor) -> Tensor:
+        """The answer [P, L] to the logits of all heads."""
+        return (logits_HPL * logits_HPL.new_tensor(self.shares)[:, None, None]).sum(0)
+
     def forward(self, input_PD: Tensor) -> Tensor:
         """Logits [P, L]."""
-        return self.members(input_PD).mean(0)
+        return self.mean(self.each(input_PD))
+
+
+class Network(nn.Module):
+    """What a detector learns with: a batch in, logits out; its `head` is what follows the pooled text."""
+
+    head: Heads
+
+    def each(self, batch: dict[str, Tensor]) -> Tensor:
+        """Logits [H, P, L] of every head."""
+        raise NotImplementedError
+
+    def forward(self, batch: dict[str, Tensor]) -> Tensor:
+        """Logits [P, L]."""
+        return self.head.mean(self.each(batch))

@@ -1,12 +1,13 @@
-"""A detector of text: one or more readers, each with a head of its own; their mean is the answer.
+"""A detector of text: one or more readers, each with heads of its own; the mean over readers is the answer.
 
-The members are trained side by side, each on its own loss: trained on their mean, the one that learns fastest would
+The heads are trained side by side, each on its own loss: trained on their mean, the one that learns fastest would
 leave nothing for the others, and what transfers to texts of other sources learns slowest.
 
-Shapes: P passages · S sum of the readers' sizes · D dense columns · M members · L labels.
+Shapes: P passages · E size of a pooled text · D dense columns · H heads · L labels.
 """
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,37 +17,48 @@ from torch.nn.functional import embedding, embedding_bag
 from torch.nn.utils.rnn import pad_sequence
 
 from training.detector import DetectorSpec
-from training.encoder import Encoder
-from training.networks.tabular import Heads
-from training.reader import NGRAMS, PIECES, windows
+from training.encoder import Encoded, Encoder
+from training.networks.tabular import Head, Heads, LogisticHead, Network
+from training.reader import NGRAMS, PIECES, Bags, windows
 
 if TYPE_CHECKING:
     from training.pretrained import Pretrained
 
-INITIAL_SCALE = 0.1
+FEWEST_BAGS = 2  # that hold an n-gram which counts at all
 
 Batch = dict[str, Tensor]
 
 
-class MeanOfNgrams(nn.EmbeddingBag):
-    """The mean of hashed n-gram embeddings (fastText, arXiv 1607.01759), each weighted by what is learned of it alone.
+class NgramRegression(nn.EmbeddingBag):
+    """Logistic regression on hashed n-grams weighted by tf-idf: one weight per n-gram and label.
 
-    A plain mean drowns a few telling n-grams in the many of a long harmless surrounding.
+    A text's features have a Euclidean length of 1, so that a few telling n-grams fade with the root of the length of
+    what surrounds them; in a mean they would fade with the length.
     """
 
     def __init__(self, spec: DetectorSpec, encoder: Encoder) -> None:  # noqa: ARG002  # one call for all readers
-        super().__init__(spec.fit.num_buckets, spec.fit.embedding_size, mode="sum")
-        nn.init.normal_(self.weight, std=INITIAL_SCALE)
-        self.importance = nn.Parameter(torch.zeros(spec.fit.num_buckets, 1))  # logarithms of weights
-        self.size = spec.fit.embedding_size
+        super().__init__(spec.fit.num_buckets, len(spec.labels), mode="sum")
+        nn.init.zeros_(self.weight)
+        self.idf: Tensor
+        self.register_buffer("idf", torch.ones(spec.fit.num_buckets, 1))
+        self.size = len(spec.labels)
 
     def forward(self, batch: Batch) -> Tensor:  # type: ignore[override]
-        """Pooled text [P, E]."""
+        """Logits [P, L], without what an empty text has."""
         ids, offsets_P = batch[NGRAMS], batch[f"{NGRAMS}_offsets_P"]
-        weights = embedding(ids, self.importance, sparse=self.sparse).exp()
-        totals_P1 = embedding_bag(torch.arange(len(ids), device=ids.device), weights, offsets_P.long(), mode="sum")
-        sums_PE = super().forward(ids, offsets_P, per_sample_weights=weights[:, 0])
-        return sums_PE / totals_P1.clamp(min=torch.finfo(totals_P1.dtype).tiny)
+        weights = embedding(ids, self.idf)
+        squares_P1 = embedding_bag(torch.arange(len(ids), device=ids.device), weights**2, offsets_P.long(), mode="sum")
+        sums_PL = super().forward(ids, offsets_P, per_sample_weights=weights[:, 0])
+        return sums_PL / squares_P1.sqrt().clamp(min=torch.finfo(squares_P1.dtype).tiny)
+
+
+def inverse_document_frequency(bags: Bags, size: int) -> Tensor:
+    """The smoothed logarithm [size, 1] of how rare each id is among the bags; 0 for ids that fewer than two hold."""
+    counts = np.zeros(size, np.int64)
+    for first, last in pairwise(bags.bounds.tolist()):
+        counts[bags.ids[first:last]] += 1
+    idf = np.log((1 + len(bags)) / (1 + counts)) + 1
+    return torch.from_numpy(np.where(counts < FEWEST_BAGS, 0, idf)[:, None].astype(np.float32))
 
 
 class MeanOfPieces(nn.EmbeddingBag):
@@ -68,10 +80,10 @@ class FrozenEncoder(nn.Module):
     """The vectors of a pretrained encoder as they come: nothing to train."""
 
     def __init__(self, spec: DetectorSpec, encoder: Encoder) -> None:  # noqa: ARG002
-        from training.pretrained import hidden_size
+        from training.pretrained import vector_size
 
         super().__init__()
-        self.size = hidden_size(spec.fit.pretrained)
+        self.size = vector_size(spec.fit.pretrained)
 
     def forward(self, batch: Batch) -> Tensor:
         """Pooled text [P, E]."""
@@ -82,10 +94,10 @@ class TunedEncoder(nn.Module):
     """A pretrained encoder whose last layers go on learning."""
 
     def __init__(self, spec: DetectorSpec, encoder: Encoder) -> None:  # noqa: ARG002
-        from training.pretrained import MeanPooled, hidden_size
+        from training.pretrained import MeanPooled, vector_size
 
         super().__init__()
-        self.size = hidden_size(spec.fit.pretrained)
+        self.size = vector_size(spec.fit.pretrained)
         self.pooled = MeanPooled(spec.fit.pretrained).train()
         self.pooled.requires_grad_(False)
         for layer in self.pooled.layers[-spec.fit.trainable_layers :]:
@@ -106,31 +118,42 @@ class TunedEncoder(nn.Module):
         return none_PE.index_add(0, owners, vectors_WE) / totals_P1
 
 
-Reading = MeanOfNgrams | MeanOfPieces | FrozenEncoder | TunedEncoder
+Reading = NgramRegression | MeanOfPieces | FrozenEncoder | TunedEncoder
 
 
-class TextNetwork(nn.Module):
+class TextNetwork(Network):
     """Reads passages in the ways that `fit.readers` names, beside whatever `dense` columns the detector names."""
 
     def __init__(self, spec: DetectorSpec, encoder: Encoder) -> None:
         super().__init__()
         encoder_kind = FrozenEncoder if spec.fit.has_frozen_encoder else TunedEncoder
         kinds: dict[str, Callable[[DetectorSpec, Encoder], Reading]]
-        kinds = {"ngram": MeanOfNgrams, "static": MeanOfPieces, "encoder": encoder_kind}
+        kinds = {"ngram": NgramRegression, "static": MeanOfPieces, "encoder": encoder_kind}
         readers = {name: kinds[name](spec, encoder) for name in spec.fit.readers}
         self.readers = nn.ModuleDict(readers)
-        self.head = Heads(spec, encoder, sizes=[reader.size for reader in readers.values()])
+        self.head = Heads([_heads(spec, encoder, reader) for reader in readers.values()], encoder)
 
-    def start_from(self, pretrained: "Pretrained") -> None:
-        """Take over what was distilled from the pretrained encoder."""
+    def start_from(self, shown: Encoded, pretrained: "Pretrained | None") -> None:
+        """Take over how rare n-grams are in what is shown, and what was distilled from the pretrained encoder."""
         for reader in self.readers.values():
+            if isinstance(reader, NgramRegression):
+                reader.idf = inverse_document_frequency(shown.bags[NGRAMS], reader.num_embeddings)
             if isinstance(reader, MeanOfPieces):
+                assert pretrained is not None
                 reader.weight.data = torch.from_numpy(pretrained.distilled(reader.size))
 
-    def forward(self, batch: Batch) -> Tensor:
-        """Logits [M, P, L]."""
+    def each(self, batch: Batch) -> Tensor:
+        """Logits [H, P, L] of every head."""
         texts = [reader(batch) for reader in self.readers.values()]
-        return self.head.members(torch.cat([*texts, batch["dense_BD"][batch["owners_P"]]], dim=1))
+        return self.head.each(torch.cat([*texts, batch["dense_BD"][batch["owners_P"]]], dim=1))
+
+
+def _heads(spec: DetectorSpec, encoder: Encoder, reader: Reading) -> list[Head | LogisticHead]:
+    """One for a reader, and one per layer of a pretrained encoder."""
+    if isinstance(reader, NgramRegression):
+        return [LogisticHead(encoder, num_labels=len(spec.labels))]
+    count = 1 if isinstance(reader, MeanOfPieces) else 2
+    return [Head(spec.fit, encoder, text_size=reader.size // count, num_labels=len(spec.labels)) for _ in range(count)]
 
 
 def worst(logits_PL: Tensor, owners_P: Tensor, *, num_rows: int) -> Tensor:
