@@ -10,6 +10,7 @@ HashArray = npt.NDArray[np.uint64]
 
 BYTE_NGRAMS = (3, 4, 5)
 WORD, WORD_PAIR = 101, 102  # seeds of words and of pairs of words; the seed of a byte n-gram is its length
+SLOPE = 0.5  # of a text's own length in what its features are divided by
 PRIME, MIXER, SHIFT = np.uint64(0x100000001B3), np.uint64(0xFF51AFD7ED558CCD), np.uint64(29)  # FNV-1, MurmurHash3
 
 

