@@ -15,7 +15,7 @@ from training.networks.text import worst
 from training.optimizers import AdamWithTables
 
 NGRAM_TABLE = "readers.ngram."
-NGRAM_RATE = 1000.0  # of gradient descent on one label's loss; an n-gram is in few rows, and a small part of each
+NGRAM_SHARE = 5e5  # of the rate, for descent on one label's loss: an n-gram is in few rows, and a small part of each
 PRETRAINED, PRETRAINED_SHARE = "readers.encoder.", 0.02  # layers that have learned before move slowly
 
 
@@ -101,7 +101,7 @@ class DetectorModule(L.LightningModule):
         dense = [{"params": parameters, "weight_decay": config.weight_decay} for parameters in groups.values()]
         rates = [config.learning_rate * (PRETRAINED_SHARE if name == PRETRAINED else 1) for name in groups]
         if tables:  # the loss is a mean over labels and heads
-            rates.append(NGRAM_RATE * len(self.metrics) * len(self.network.head.heads))
+            rates.append(config.learning_rate * NGRAM_SHARE * len(self.metrics) * len(self.network.head.heads))
         optimizer = AdamWithTables(dense, [{"params": tables}] if tables else [], learning_rate=config.learning_rate)
         # Lightning's own estimate would make the loader before its place is restored from a checkpoint.
         steps = self.trainer.datamodule.num_steps

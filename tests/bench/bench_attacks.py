@@ -31,7 +31,7 @@ LABELS = [
     *("hate", "harassment", "self_harm", "sexual", "violence", "jailbreak_injection", "fraud_spam", "malware_cyber"),
     *("illicit_other", "toxic", "any_violation"),
 ]
-NUM_TRAINED = 4_000 if IS_SMALL else 60_000  # rows of the training split; what is measured on is never thinned
+NUM_TRAINED = 4_000 if IS_SMALL else None  # rows of the training split; what is measured on is never thinned
 NUM_OTHERS = 6_000 if IS_SMALL else None
 
 
@@ -49,11 +49,8 @@ def spec() -> DetectorSpec:
         text="text",
         fit=FitConfig(
             network="ngram",
-            max_epochs=3 if IS_SMALL else 5,
+            max_epochs=3 if IS_SMALL else 8,
             global_batch_size=256 if IS_SMALL else 512,
-            learning_rate=4e-3,
-            hidden_size=128,
-            dropout=0.1,
             disguised_share=0.6,
         ),
     )
@@ -148,9 +145,10 @@ def main() -> None:
         shares = [estimate_text(found) for found in (one.recall_clean, one.recall, one.recall_kept)]
         table.add_row(one.technique, kind, *shares, *map(per_10k_text, (one.twin_fpr_clean, one.twin_fpr)))
     Console(width=160).print(table)
-    texts = pq.read_table(run_dir / "training_set.parquet", columns=["text"])["text"].to_pylist()[:4000]
-    figures = {**figures_of(attacks), "normalise_us": normaliser_us(texts), "num_trained": NUM_TRAINED}
-    report("attacks", figures, limits=LIMITS, raw=[one.model_dump() for one in attacks])
+    rows = pq.read_table(run_dir / "training_set.parquet", columns=["text", "split"])
+    num_trained = pc.sum(pc.equal(rows["split"], "train")).as_py()
+    figures = {**figures_of(attacks), "normalise_us": normaliser_us(rows["text"].to_pylist()[:4000])}
+    report("attacks", figures | {"num_trained": num_trained}, limits=LIMITS, raw=[one.model_dump() for one in attacks])
 
 
 if __name__ == "__main__":

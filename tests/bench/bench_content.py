@@ -50,7 +50,6 @@ RELEASED = FitConfig(
     max_epochs=2 if IS_SMALL else 8,
     global_batch_size=512,
     hidden_size=256,
-    learning_rate=0.002,
     dropout=0.2,
     benign_suites=TAUGHT,
 )

@@ -81,11 +81,10 @@ def releases() -> tuple[Path, Path]:
         fit=FitConfig(
             network="average",
             members=["ngram", "encoder"],
-            max_epochs=2 if IS_SMALL else 10,
+            max_epochs=2 if IS_SMALL else 8,
             global_batch_size=256,
-            hidden_size=128,
-            learning_rate=0.004,
-            dropout=0.1,
+            hidden_size=256,
+            dropout=0.2,
         ),
     )
     kept = HOME / "bench" / "encoder" / digest(spec.model_dump_json(), table)

@@ -23,7 +23,7 @@ MAX_CHARACTERS = 4000
 
 def ngram_spec(*, reads_features: bool = False) -> DetectorSpec:
     """The shipped content detector's sizes; what it learns does not matter here, only what it costs."""
-    sizes = {"num_buckets": 1 << 18, "hidden_size": 128, "max_epochs": 3}
+    sizes = {"num_buckets": 1 << 18, "max_epochs": 3}
     unattacked = Gate(min_seen_kept=0, min_unseen_kept=0, max_twin_ratio=1e9)
     changes: dict[str, object] = {"promises": {"fraud_spam": Promise(limit=0.1)}, "gate": unattacked}
     if reads_features:
