@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from tests.bench import single_sets
 from tests.bench.content_mix import LABELS, TAUGHT, Tfidf, digest, read, run_folder, sample, tfidf_logits
 from tests.bench.harness import HOME, IS_SMALL, interleave, median_ratio, report
 from training import calibration, predictions
@@ -257,7 +258,9 @@ def main() -> None:
         "cpu_macro_ap": float(cpu["average_precision"][0]),
         "tfidf_macro_ap": float(theirs["average_precision"][0]),
     }
-    raw = {"folds": folds, "frontier": frontier(released), "gain": gain.tolist()}
+    sets = list(single_sets.rows(test, released.test_probabilities, released.threshold or 1.0))
+    single_sets.show(sets)
+    raw = {"folds": folds, "frontier": frontier(released), "gain": gain.tolist(), "single_sets": sets}
     print(orjson.dumps({name: raw[name] for name in ("folds", "frontier")}, option=orjson.OPT_INDENT_2).decode())
     report("content", figures, limits=LIMITS, raw=raw)
 
