@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 INLINE_S = 0.003
-BATCH_S = 0.02
+BATCH_S = 0.05
 _AHEAD = 2  # batches given to the thread, which begins the second without waiting for the event loop
 
 
@@ -21,7 +21,7 @@ class Overloaded(Exception):
 class MicroBatcher(Generic[Item, Result]):
     """Calls `work(items)`, which answers one result per item in order, with what queued while the last call ran.
 
-    A batch holds what takes about 20 ms, so that who came first is answered before the work on many is done.
+    A batch holds what takes about 50 ms, so that who came first is answered before the work on many is done.
     From `bypass_from` items on, a request is a batch already and goes by itself, since a queue would only add a hop.
     Work that never waits for anything (`is_pure`) and is expected to take under 3 ms runs on the event loop, which
     saves the CPU of handing it to a thread and back. What waited longer than `max_wait_s` is refused and not worked on:
@@ -60,9 +60,7 @@ class MicroBatcher(Generic[Item, Result]):
         waiting: _Waiting[Item, Result] = _Waiting(items, loop.create_future(), loop.time())
         self._waiting.append(waiting)
         self._num_waiting += len(items)
-        if not self._is_called and self._has_room():
-            self._is_called = True
-            loop.call_soon(self._start, loop)  # lets the rest of this loop tick join
+        self._call(loop)
         return await waiting.future
 
     async def _alone(self, items: list[Item], loop: asyncio.AbstractEventLoop) -> Sequence[Result]:
@@ -91,6 +89,13 @@ class MicroBatcher(Generic[Item, Result]):
     def _has_room(self) -> bool:
         """Whether a batch may be started: where one is worked on, only a full one, which would not grow by waiting."""
         return self._num_given == 0 or (self._num_given < _AHEAD and self._num_waiting >= self._most())
+
+    def _call(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Let the event loop start a batch."""
+        if self._is_called or not self._waiting or not self._has_room():
+            return
+        self._is_called = True
+        loop.call_soon(self._start, loop)  # lets the rest of this loop tick join
 
     def _start(self, loop: asyncio.AbstractEventLoop) -> None:
         self._is_called = False
@@ -141,7 +146,7 @@ class MicroBatcher(Generic[Item, Result]):
                 else:
                     waiting.future.set_result(done.result()[first : first + len(waiting.items)])
             first += len(waiting.items)
-        self._start(loop)  # drain, or fall idle
+        self._call(loop)  # drain, or fall idle
 
 
 class _Waiting(Generic[Item, Result]):

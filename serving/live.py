@@ -18,6 +18,7 @@ from training.detector import DetectorSpec
 from training.policy import Policy
 
 Event = Mapping[str, Any]
+LONG = 1000  # characters, which are about the 256 pieces of one window
 
 
 class Scorer(Protocol):
@@ -131,6 +132,10 @@ class Live:
             replace(one.assessment, scores=by_label, timing=_until(scored_ns, one.assessment.timing, len(glanced)))
             for one, by_label in zip(glanced, scores, strict=True)
         ]
+
+    def is_long(self, event: Event) -> bool:
+        """Whether an encoder reads the event's text in several windows."""
+        return self.spec.text is not None and len(event[self.spec.text]) > LONG
 
     def thresholds(self, row: Event) -> dict[str, float | None]:
         """The threshold of each label for an event with its features."""

@@ -38,10 +38,11 @@ class Call:
 
 
 class Scorers(NamedTuple):
-    """The threads that score: one, and one for what the first member of a cascade does not answer alone."""
+    """The threads that score: one, and two for what the first member of a cascade does not answer alone."""
 
     first: Executor
     whole: Executor
+    long: Executor
 
 
 @dataclass(frozen=True)
@@ -51,18 +52,24 @@ class Champion:
     live: Live
     _first: MicroBatcher[Event, Glanced]
     _whole: MicroBatcher[Glanced, Assessment]
+    _long: MicroBatcher[Glanced, Assessment]
 
     @classmethod
     def of(cls, live: Live, scorers: Scorers, *, may_run_inline: bool = True) -> "Champion":
         """Put queues before a release; what reads features waits for a store and never runs inline."""
         first = MicroBatcher(live.glance, scorers.first, is_pure=may_run_inline and not live.inputs)
-        return cls(live, first, MicroBatcher(live.settle, scorers.whole))
+        return cls(live, first, MicroBatcher(live.settle, scorers.whole), MicroBatcher(live.settle, scorers.long))
 
     async def assess(self, events: Sequence[Event]) -> Sequence[Assessment]:
-        """What the release says of these events; who ends early in a cascade waits for nobody who does not."""
+        """What the release says of these events.
+
+        Who ends early in a cascade waits for nobody who does not, and no short text for a long one, which may take a
+        hundred times as long.
+        """
         glanced = await self._first(events)
         others = [one for one in glanced if one.row is not None]
-        settled = iter(await self._whole(others) if others else [])
+        lane = self._long if any(self.live.is_long(one.row) for one in others if one.row is not None) else self._whole
+        settled = iter(await lane(others) if others else [])
         return [one.assessment if one.row is None else next(settled) for one in glanced]
 
 
@@ -108,7 +115,7 @@ class Moderator:
         self.trials: Mapping[str, Trial] = {}
         self._shadows, self._role = shadows, role
         self._vault, self._pushes = vault, pushes
-        threads = (ThreadPoolExecutor(1, thread_name_prefix=name) for name in ("scorer", "whole-scorer"))
+        threads = (ThreadPoolExecutor(1, thread_name_prefix=name) for name in ("scorer", "whole", "long"))
         self._scorers = Scorers(*threads)
         self._budget, self._strikes = acted
 

@@ -2,7 +2,6 @@
 
 import gc
 import os
-import sys
 import threading
 from pathlib import Path
 from typing import Any, TypeVar
@@ -26,7 +25,6 @@ from serving.parts import Parts
 from serving.tracing import Tracing, provider
 
 T = TypeVar("T")
-_SWITCH_S = 0.0005  # a thread that scores or syncs needs the interpreter for moments; Python's 5 ms are long for them
 
 _door = Door()
 
@@ -70,7 +68,6 @@ class Mews:
         home, keys = Path(os.environ.get("MEWS_HOME", ".mews")).absolute(), os.environ.get("MEWS_API_KEYS_FILE")
         stores = {"redis": os.environ.get("MEWS_REDIS", ""), "registry_uri": os.environ.get("MEWS_FEAST_REGISTRY", "")}
         log_as_json()
-        sys.setswitchinterval(_SWITCH_S)
         adopt(Path(__file__).parents[1] / SEALED, home)
         self.parts = Parts(
             home, keys=Path(keys) if keys else None, stores=stores, bentoml=_door.bentoml, tracing=_door.tracing

@@ -105,9 +105,7 @@ def in_turn(
     asked = {"encoder": ("encoder", "decisions"), "cascade": ("cascade", "decisions"), "scores": ("encoder", "scores")}
     costs: dict[str, list[Measured]] = {name: [] for name in asked}
     raw = []
-    groups = [
-        [{"text": text} for text in texts[at : at + CONNECTIONS]] for at in range(0, len(texts) // 2, CONNECTIONS)
-    ]
+    groups = [[{"text": text} for text in texts[at : at + CONNECTIONS]] for at in range(0, len(texts), CONNECTIONS)]
     for is_counted in [False] + [True] * ROUNDS:
         begun = time.perf_counter()
         for group in groups:

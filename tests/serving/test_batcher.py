@@ -81,7 +81,7 @@ def test_who_came_first_is_answered_before_the_work_on_many_is_done() -> None:
 
     def slow(items: list[int]) -> list[int]:
         sizes.append(len(items))
-        end = time.thread_time() + 0.005 * len(items)
+        end = time.thread_time() + 0.0125 * len(items)
         while time.thread_time() < end:
             pass
         return items
