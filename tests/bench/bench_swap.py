@@ -29,7 +29,7 @@ from tests.serving.service.served import Served, served
 
 REQUESTS, SWAPS = (1_000, 3) if IS_SMALL else (10_000, 20)
 CONNECTIONS = 8
-ROUNDS = 1 if IS_SMALL else 8
+ROUNDS = 2 if IS_SMALL else 8
 ROUND_REQUESTS = 300 if IS_SMALL else 1_500
 SEEN_S = 2.0  # the service looks at the ledger each second
 LIMITS = {
@@ -76,6 +76,7 @@ def main() -> None:
         "p99_ms": p99_ms(swapped),
         "quiet_p99_ms": p99_ms(quiet),
         **{f"{kind}_p99_ratio": one.ratio for kind, one in found.items()},
+        **{f"{kind}_noise": one.noise for kind, one in found.items()},
         **{f"{kind}_alone_p99_ms": p99_ms(one.alone) for kind, one in found.items()},
     }
     raw = {
@@ -174,6 +175,13 @@ class Challenged:
     @property
     def ratio(self) -> float:
         return p99_ms(self.beside) / p99_ms(self.alone)
+
+    @property
+    def noise(self) -> float:
+        """The same ratio among the rounds without a challenger, those of the second half to those of the first."""
+        half = len(self.alone.seconds) // 2
+        first, second = Outcome(seconds=self.alone.seconds[:half]), Outcome(seconds=self.alone.seconds[half:])
+        return p99_ms(second) / p99_ms(first)
 
     @property
     def num_failed(self) -> int:
