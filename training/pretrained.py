@@ -43,11 +43,11 @@ def locate(name: str) -> str:
     return name
 
 
-def vector_size(name: str) -> int:
-    """The size of an encoder's vectors: two layers of it."""
+def layer_sizes(name: str) -> list[int]:
+    """The sizes of the layers that an encoder's vectors are made of."""
     from transformers import AutoConfig
 
-    return NUM_LAYERS_READ * int(AutoConfig.from_pretrained(locate(name)).hidden_size)
+    return [int(AutoConfig.from_pretrained(locate(name)).hidden_size)] * NUM_LAYERS_READ
 
 
 class MeanPooled(nn.Module):

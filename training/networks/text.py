@@ -45,7 +45,7 @@ class NgramRegression(nn.EmbeddingBag):
         self.pivot: Tensor
         self.register_buffer("idf", torch.ones(spec.fit.num_buckets, 1))
         self.register_buffer("pivot", torch.ones(1))
-        self.size = len(spec.labels)
+        self.sizes = [len(spec.labels)]
 
     def forward(self, batch: Batch) -> Tensor:  # type: ignore[override]
         """Logits [P, L], without what an empty text has."""
@@ -80,7 +80,7 @@ class MeanOfPieces(nn.EmbeddingBag):
         super().__init__(encoder.reader.num_pieces, spec.fit.static_size, mode="mean")
         nn.init.zeros_(self.weight)
         self.weight.requires_grad = False
-        self.size = spec.fit.static_size
+        self.sizes = [spec.fit.static_size]
 
     def forward(self, batch: Batch) -> Tensor:  # type: ignore[override]
         """Pooled text [P, E]."""
@@ -91,10 +91,10 @@ class FrozenEncoder(nn.Module):
     """The vectors of a pretrained encoder as they come: nothing to train."""
 
     def __init__(self, spec: DetectorSpec, encoder: Encoder) -> None:  # noqa: ARG002
-        from training.pretrained import vector_size
+        from training.pretrained import layer_sizes
 
         super().__init__()
-        self.size = vector_size(spec.fit.pretrained)
+        self.sizes = layer_sizes(spec.fit.pretrained)
 
     def forward(self, batch: Batch) -> Tensor:
         """Pooled text [P, E]."""
@@ -105,10 +105,10 @@ class TunedEncoder(nn.Module):
     """A pretrained encoder whose last layers go on learning."""
 
     def __init__(self, spec: DetectorSpec, encoder: Encoder) -> None:  # noqa: ARG002
-        from training.pretrained import MeanPooled, vector_size
+        from training.pretrained import MeanPooled, layer_sizes
 
         super().__init__()
-        self.size = vector_size(spec.fit.pretrained)
+        self.sizes = layer_sizes(spec.fit.pretrained)
         self.pooled = MeanPooled(spec.fit.pretrained).train()
         self.pooled.requires_grad_(False)
         for layer in self.pooled.layers[-spec.fit.trainable_layers :]:
@@ -124,7 +124,7 @@ class TunedEncoder(nn.Module):
         sizes_W1 = torch.tensor([[float(len(part))] for part in parts], device=owners.device)
         mask_WT = torch.arange(pieces_WT.shape[1], device=owners.device) < sizes_W1
         vectors_WE = self.pooled(pieces_WT, mask_WT.long()) * sizes_W1
-        none_PE = vectors_WE.new_zeros(len(cut), self.size)
+        none_PE = vectors_WE.new_zeros(len(cut), sum(self.sizes))
         totals_P1 = sizes_W1.new_zeros(len(cut), 1).index_add(0, owners, sizes_W1)
         return none_PE.index_add(0, owners, vectors_WE) / totals_P1
 
@@ -151,7 +151,7 @@ class TextNetwork(Network):
                 reader.start_from(shown.bags[NGRAMS])
             if isinstance(reader, MeanOfPieces):
                 assert pretrained is not None
-                reader.weight.data = torch.from_numpy(pretrained.distilled(reader.size))
+                reader.weight.data = torch.from_numpy(pretrained.distilled(reader.embedding_dim))
 
     def each(self, batch: Batch) -> Tensor:
         """Logits [H, P, L] of every head."""
@@ -160,11 +160,10 @@ class TextNetwork(Network):
 
 
 def _heads(spec: DetectorSpec, encoder: Encoder, reader: Reading) -> list[Head | LogisticHead]:
-    """One for a reader, and one per layer of a pretrained encoder."""
+    """One for each part of what is read: a pretrained encoder is read at several layers."""
     if isinstance(reader, NgramRegression):
         return [LogisticHead(encoder, num_labels=len(spec.labels))]
-    count = 1 if isinstance(reader, MeanOfPieces) else 2
-    return [Head(spec.fit, encoder, text_size=reader.size // count, num_labels=len(spec.labels)) for _ in range(count)]
+    return [Head(spec.fit, encoder, text_size=size, num_labels=len(spec.labels)) for size in reader.sizes]
 
 
 def worst(logits_PL: Tensor, owners_P: Tensor, *, num_rows: int) -> Tensor:
