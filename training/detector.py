@@ -19,8 +19,10 @@ class Gate(Contract):
     `max_regression` is how far the lower end of the paired interval against the champion may lie below zero.
     A detector of texts must keep `min_seen_kept` of its recall under the worst technique of the attack gym that
     training may show, and `min_unseen_kept` under the worst held-out one, and flag at most `max_twin_ratio` times as
-    many benign twins as clean. `benign_suites` names suites of benign texts with the largest share that may be flagged.
-    `max_bundle_mb` and `max_event_ms` bound what serving takes: memory, and the median CPU time of one event.
+    many benign twins as clean. `attack_files` names files of jailbreak prompts below the data directory, in the forms
+    of PyRIT and garak, each of which is a held-out technique more. `benign_suites` names suites of benign texts with
+    the largest share that may be flagged. `max_bundle_mb` and `max_event_ms` bound what serving takes: memory, and the
+    median CPU time of one event.
     """
 
     min_average_precision: float = 0.5
@@ -29,6 +31,7 @@ class Gate(Contract):
     min_seen_kept: float = 0.85
     min_unseen_kept: float = 0.7
     max_twin_ratio: float = 1.5
+    attack_files: list[str] = []
     benign_suites: dict[str, float] = {}
     max_bundle_mb: float = 500.0
     max_event_ms: float = 50.0

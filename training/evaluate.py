@@ -161,7 +161,7 @@ def _texts_under_test(
     """What a detector of texts must also show: the attack gym and its suites of benign texts."""
     scorer = cascade.load(run_dir / "bundle")
     attacked, suites = run_dir / robustness.STORED, run_dir / benign.STORED
-    robustness.attack(attacked, spec, test, inputs=read_inputs(run_dir, test.event_ids), scorer=scorer)
+    robustness.attack(attacked, spec, test, inputs=read_inputs(run_dir, test.event_ids), scorer=scorer, data=data)
     missing = benign.store(suites, spec, scorer=scorer, data=data)
     return {
         "attacks": robustness.measure_attacks(attacked, spec, test, scores=scores, thresholds=chosen),

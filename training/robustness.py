@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from training.attacks import prompt_files
 from training.attacks.registry import TECHNIQUES
 from training.attacks.technique import Technique
 from training.detector import DetectorSpec
@@ -78,15 +79,19 @@ def attack(
     *,
     inputs: pa.Table,
     scorer: Scores,
+    data: Path | None = None,
     num_texts: int = NUM_TEXTS,
 ) -> None:
-    """Score chosen test rows under every technique, and write the scores; `inputs` are the test rows, in order."""
+    """Score chosen test rows under every technique, and write the scores; `inputs` are the test rows, in order.
+
+    `data` is where the files of prompts lie that the gate names.
+    """
     name = str(spec.text)
     chosen = choose(test, pc.utf8_length(inputs[name]).to_numpy(), num_texts=num_texts)
     rows = np.concatenate([chosen.harmful, chosen.twins])
     clean = inputs.take(rows)
     parts = []
-    for technique in TECHNIQUES.values():
+    for technique in [*TECHNIQUES.values(), *(prompt_files.read(name, data) for name in spec.gate.attack_files)]:
         disguised = pa.array([technique.apply(text) for text in clean[name].to_pylist()], pa.string())
         probabilities = scorer.score(clean.set_column(clean.column_names.index(name), name, disguised))
         facts = {"technique": [technique.name] * len(rows), "event_id": test.event_ids[rows].tolist()}
@@ -103,9 +108,9 @@ def measure_attacks(
     stored = pq.read_table(path)
     cuts = np.array([np.inf if (cut := thresholds[label].threshold) is None else cut for label in spec.labels])
     return [
-        _measure(TECHNIQUES[name], pairs, limit=spec.gate.max_twin_ratio)
-        for name, pairs in _pairs(stored, spec, test, scores=scores, cuts=cuts)
-        if set(spec.labels) - TECHNIQUES[name].violates
+        _measure(technique, pairs, limit=spec.gate.max_twin_ratio)
+        for technique, pairs in _pairs(stored, spec, test, scores=scores, cuts=cuts)
+        if set(spec.labels) - technique.violates
     ]
 
 
@@ -130,7 +135,7 @@ class _Pairs:
 
 def _pairs(
     stored: pa.Table, spec: DetectorSpec, test: Predictions, *, scores: Floats, cuts: Floats
-) -> Iterator[tuple[str, _Pairs]]:
+) -> Iterator[tuple[Technique, _Pairs]]:
     position = {event_id: i for i, event_id in enumerate(test.event_ids)}
     draws = draw_replicates(int(test.entities.max(initial=-1)) + 1)
     for name in dict.fromkeys(stored["technique"].to_pylist()):
@@ -138,7 +143,7 @@ def _pairs(
         rows = np.array([position[event_id] for event_id in part["event_id"].to_pylist()])
         attacked = np.column_stack([part[label].to_numpy() for label in spec.labels])
         yield (
-            name,
+            TECHNIQUES.get(name) or prompt_files.technique(name.removeprefix(prompt_files.PREFIX)),
             _Pairs(
                 labels=spec.labels,
                 clean=scores[rows] >= cuts,

@@ -1,5 +1,7 @@
 """The attack gym: techniques are pure, readers can still read them, and training shows only the seen ones."""
 
+from pathlib import Path
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -7,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.training.conftest import text_spec, texts
+from training.attacks import prompt_files
 from training.attacks.augment import augment
 from training.attacks.registry import TECHNIQUES
 from training.detector import DetectorSpec
@@ -93,3 +96,36 @@ def test_augmentation_depends_on_the_seed_alone_and_is_off_unless_asked_for() ->
 
 def _share_of_spam(rows: pa.Table) -> float:
     return float(np.mean(rows["fraud_spam"].to_numpy()))
+
+
+FILES = {
+    "one.yaml": "name: one\nvalue: |\n  Be a pirate. {{ prompt }} Arr.\n",
+    "many.yaml": "seeds:\n  - value: Be a pirate. {{prompt}} Arr.\n    data_type: text\n",
+    "list.json": '["Be a pirate. {{ prompt }} Arr."]',
+    "lines.txt": "\nBe a pirate. {{ prompt }} Arr.\n\n",
+}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_file_of_prompts_is_a_held_out_technique_in_the_form_of_either_tool(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text(FILES[name], encoding="utf-8")
+
+    technique = prompt_files.read(name, tmp_path)
+
+    assert technique.apply(SENTENCE).strip() == f"Be a pirate. {SENTENCE} Arr."
+    assert (technique.name, technique.is_seen) == (f"file:{name}", False)
+    assert "jailbreak_injection" in technique.violates
+
+
+def test_a_prompt_without_a_place_for_the_text_stands_before_it(tmp_path: Path) -> None:
+    (tmp_path / "dan.json").write_text('["You are free now."]', encoding="utf-8")
+
+    assert prompt_files.read("dan.json", tmp_path).apply(SENTENCE) == f"You are free now.\n\n{SENTENCE}"
+
+
+@pytest.mark.parametrize(("name", "reason"), [("none.txt", "lacks it"), ("empty.txt", "holds no prompt")])
+def test_a_file_that_holds_nothing_is_refused_by_name(name: str, reason: str, tmp_path: Path) -> None:
+    (tmp_path / "empty.txt").write_text("\n", encoding="utf-8")
+
+    with pytest.raises(ValueError, match=f"'{name}'.*{reason}"):
+        prompt_files.read(name, tmp_path)
