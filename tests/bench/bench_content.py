@@ -57,6 +57,8 @@ RELEASED = FitConfig(
 # Of benign events, a quarter of which look as if they broke a rule (see `content_mix.read`), so few are flagged.
 PROMISE = Promise(kind="benign_fpr", limit=0.005)
 FOLD_ROWS = {"train": 15_000, "validation": 4000, "calibration": 2000}
+# Of a seventh of the rows batches of 512 make too few steps: chosen on eight other sources left out of training.
+FOLD = RELEASED.model_copy(update={"global_batch_size": 128})
 FOLD_OTHERS = 4000  # test rows of the other sources, of which the benign ones say what recall at 1 % FPR is
 FOLDS = {  # what is left out of training, and the label it is then judged by
     ("tensor_trust_attacks", "tensor_trust_defences"): "jailbreak_injection",
@@ -79,7 +81,7 @@ class Fitted:
     threshold: float | None
 
     @classmethod
-    def of(cls, table: pa.Table) -> "Fitted":
+    def of(cls, table: pa.Table, config: FitConfig = RELEASED) -> "Fitted":
         """Train, or find what was trained before."""
         spec = DetectorSpec(
             name="content",
@@ -93,7 +95,7 @@ class Fitted:
             promises={"any_violation": PROMISE},
             slices=["kind"],
             cascade=Cascade(),
-            fit=RELEASED,
+            fit=config,
         )
         run_dir = run_folder(digest(spec.model_dump_json(), table))
         if not (run_dir / "bundle" / "golden.json").exists():
@@ -183,7 +185,7 @@ def leave_one_out(table: pa.Table) -> dict[str, dict[str, float | None]]:
     found = {}
     for sources, label in FOLDS.items():
         rows = fold_rows(table, sources)
-        fitted = Fitted.of(rows)
+        fitted = Fitted.of(rows, FOLD)
         logits = np.zeros_like(fitted.test.logits)
         logits[:, [LABELS.index(label)]] = tfidf_logits(rows, list(fitted.test.event_ids), [label])
         values = {"ours": fitted.test.logits, "tfidf": logits}
