@@ -86,7 +86,7 @@ def first_needed(view: View, first: date) -> date | None:
     """The first day of events that a view needs to answer on a day; None: all there are."""
     if not view.reach_us:
         return None
-    delay = LABEL_DELAY_DAYS if "verdicts" in view.facts else 0
+    delay = LABEL_DELAY_DAYS if view.is_of_verdicts else 0
     return first - timedelta(days=-(-view.reach_us // DAY_US) + delay)
 
 

@@ -169,7 +169,7 @@ def _asked(data: Path, view: View, names: Sequence[str]) -> list[dict[str, Any]]
 
 
 def _from_later(view: View, name: str, wrong: Sequence[tuple[str, Any, Any]], num_rows: int) -> Leak:
-    kind: Kind = "early label" if "verdicts" in view.facts else "future"
+    kind: Kind = "early label" if view.is_of_verdicts else "future"
     facts = "verdicts that nobody knew yet" if kind == "early label" else "what happened or arrived later"
     event_id, is_now, was = wrong[0]
     why = f"{len(wrong)} of {num_rows} rows hold {facts}, such as event {event_id}: {_shown(is_now)}, not {_shown(was)}"

@@ -15,7 +15,7 @@ def push_verdicts(lake: Lake, states: States, *, first: date, last: date) -> int
     with lake.connect() as connection:
         known = lake.select("events", "labels", first=first, last=last)
         query = f"""
-            SELECT known.*, merchant_id FROM ({known}) AS known JOIN payments USING (event_id)
+            SELECT known.*, merchant_id, amount FROM ({known}) AS known JOIN payments USING (event_id)
             WHERE event_table = 'payments' AND label = 'fraud' ORDER BY known_us, event_id
         """  # noqa: S608
         verdicts = connection.sql(query).to_arrow_table().to_pylist()

@@ -21,6 +21,7 @@ DAY = 24 * HOUR
 LATE_US = 2 * DAY  # as in facts_*.sql
 MICRO = 1_000_000  # amounts are summed as whole millionths, so that the order of addition does not matter
 SQUARE = 10_000  # and their squares as whole ten-thousandths
+VERDICTS = ("verdicts", "frauds", "genuine")  # the kinds of facts that labels are: all of them, and by what they say
 
 Kind = Literal["count", "sum", "mean", "distinct", "since", "age", "latest"]
 
@@ -96,6 +97,11 @@ class View:
     def features(self) -> list[Feature]:
         """All columns, in order."""
         return [feature for measure in self.measures for feature in measure.features()]
+
+    @property
+    def is_of_verdicts(self) -> bool:
+        """Whether it is about verdicts, which become known long after what they judge."""
+        return bool(set(VERDICTS) & set(self.facts))
 
     @property
     def windows(self) -> list[Window]:

@@ -84,6 +84,29 @@ VIEWS = {
             "what became known about the payments at a merchant",
         ),
         View(
+            "merchant_frauds",
+            "merchant_id",
+            ("frauds",),
+            (
+                _count("num_frauds", "1d 7d 30d", "payments at the merchant that became known to be fraud"),
+                _mean(
+                    "mean_fraud_amount", "7d 30d", "their mean amount", of="amount_micros", unit="currency", scale=MICRO
+                ),
+                Measure("since", "seconds_since_fraud", "since the last one became known, within the longest window"),
+            ),
+            "the payments at a merchant that are known to be fraud",
+        ),
+        View(
+            "merchant_genuine",
+            "merchant_id",
+            ("genuine",),
+            (
+                _count("num_genuine", "30d", "verdicts that say genuine"),
+                Measure("since", "seconds_since_genuine", "since the last one became known, within the longest window"),
+            ),
+            "the payments at a merchant that are known to be genuine",
+        ),
+        View(
             "merchant_activity",
             "merchant_id",
             ("payments",),
@@ -161,7 +184,15 @@ SERVICES = {
         Service(
             "payment_v1",
             "payments",
-            ("account_payments", "merchant_activity", "merchant_risk", "card_activity", "account_profile"),
+            (
+                "account_payments",
+                "merchant_activity",
+                "merchant_risk",
+                "merchant_frauds",
+                "merchant_genuine",
+                "card_activity",
+                "account_profile",
+            ),
         ),
         Service(
             "account_v1",

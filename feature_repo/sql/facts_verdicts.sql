@@ -5,7 +5,8 @@ SELECT
     labels.known_us AS us,
     labels.known_us AS known_us,
     payments.merchant_id,
-    CAST(labels.value AS BIGINT) AS is_fraud
+    CAST(labels.value AS BIGINT) AS is_fraud,
+    CAST(floor(payments.amount * 1000000 + 0.5) AS BIGINT) AS amount_micros
 FROM labels
 INNER JOIN payments ON labels.event_id = payments.event_id
 WHERE labels.event_table = 'payments'

@@ -7,7 +7,7 @@ from typing import Any
 
 import dagster as dg
 
-from feature_repo.view import Feature, View
+from feature_repo.view import VERDICTS, Feature, View
 from feature_repo.windows import asked_at
 from orchestration.detectors import read_detectors
 from orchestration.settings import Settings
@@ -15,7 +15,7 @@ from orchestration.stages import days
 from orchestration.stages.lake import OWNERS
 
 # Which tables of the lake a kind of fact is taken from, where it does not bear the table's own name.
-_TABLES = {"verdicts": ("labels", "payments"), "signups": ("accounts",)}
+_TABLES = {"signups": ("accounts",), **dict.fromkeys(VERDICTS, ("labels", "payments"))}
 AS_SOON_AS_ITS_EVENTS_ARE_VALID = (
     dg.AutomationCondition.eager().without(dg.AutomationCondition.in_latest_time_window())
     & dg.AutomationCondition.all_deps_blocking_checks_passed()

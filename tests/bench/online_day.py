@@ -68,10 +68,10 @@ def lay_down(lake: Lake, *, num_a_day: int, num_last_day: int, num_days: int) ->
 
 
 def of_last_day(lake: Lake) -> list[tuple[str, dict[str, Any]]]:
-    """What the service saw on the last day; a verdict comes with the merchant of its payment."""
+    """What the service saw on the last day; a verdict comes with merchant and amount of its payment."""
     with lake.connect() as connection:
         rows = [(t, e) for t in ("requests", "payments", "accounts") for e in _dicts(connection, _day(lake, t))]
-        labels = f"SELECT l.*, p.merchant_id FROM ({_day(lake, 'labels')}) l JOIN payments p USING (event_id)"
+        labels = f"SELECT l.*, p.merchant_id, p.amount FROM ({_day(lake, 'labels')}) l JOIN payments p USING (event_id)"
         return rows + [("labels", e) for e in _dicts(connection, labels)]
 
 

@@ -36,7 +36,9 @@ def _verdicts(tables: Tables) -> Iterator[dict[str, Any]]:
         for payment in tables["payments"]:
             if payment["event_id"] == label["event_id"] and label["known_us"] <= label["event_us"] + 90 * DAY:
                 known_us = label["known_us"]
-                yield {**payment, "us": known_us, "known_us": known_us, "is_fraud": label["value"]}
+                amount = round(payment["amount"] * 1_000_000)
+                said = {"is_fraud": label["value"], "amount_micros": amount}
+                yield {**payment, "us": known_us, "known_us": known_us, **said}
 
 
 _FACTS = {
@@ -45,6 +47,8 @@ _FACTS = {
     "accounts": lambda tables: ({**_seen(r), "is_signup": int(r["kind"] == "signup")} for r in tables["accounts"]),
     "signups": lambda tables: (_seen(r) for r in tables["accounts"] if r["kind"] == "signup"),
     "verdicts": _verdicts,
+    "frauds": lambda tables: (verdict for verdict in _verdicts(tables) if verdict["is_fraud"]),
+    "genuine": lambda tables: (verdict for verdict in _verdicts(tables) if not verdict["is_fraud"]),
 }
 
 

@@ -42,7 +42,7 @@ def events() -> Events:
     for payment in generator.choices(payments, k=60):
         known_us = payment["event_us"] + generator.randrange(3_600_000_000)
         verdict = label_row(payment["event_id"], payment["event_us"], known_us, generator.randrange(2))
-        rows.append(("labels", {**verdict, "merchant_id": payment["merchant_id"]}))
+        rows.append(("labels", {**verdict, "merchant_id": payment["merchant_id"], "amount": payment["amount"]}))
     return rows
 
 
@@ -218,7 +218,7 @@ def test_a_known_entity_is_present_an_unknown_one_missing_and_an_old_one_expired
 def test_a_signup_and_a_verdict_count_as_soon_as_they_are_pushed(states: States) -> None:
     signup = {"event_id": "s", "event_us": END_US, "account_id": "new", "kind": "signup", "ip": "i"}
     signup |= {"device_id": None, "plan": "trial", "email_domain": "post.example"}
-    verdict = {**label_row("p", END_US, END_US + 5, 1), "merchant_id": "m"}
+    verdict = {**label_row("p", END_US, END_US + 5, 1), "merchant_id": "m", "amount": 12.5}
 
     push(states, [("accounts", signup), ("labels", verdict), ("labels", verdict)])
 
@@ -227,6 +227,8 @@ def test_a_signup_and_a_verdict_count_as_soon_as_they_are_pushed(states: States)
     assert (after.values["plan"], after.values["account_age_s"]) == ("trial", 6e-6)
     assert (before.values["num_known_1d"], after.values["num_known_1d"]) == (0, 1)
     assert (before.values["fraud_share_30d"], after.values["fraud_share_30d"]) == (None, 1.0)
+    assert (before.values["mean_fraud_amount_7d"], after.values["mean_fraud_amount_7d"]) == (None, 12.5)
+    assert (after.values["seconds_since_fraud"], after.values["seconds_since_genuine"]) == (1e-6, None)
 
 
 def test_an_entity_without_a_moment_of_rest_stays_right_and_small(states: States) -> None:

@@ -71,7 +71,7 @@ def _rows(lake: Lake, view: str) -> list[tuple[Any, ...]]:
     return sorted(duckdb.sql(f"SET TimeZone = 'UTC'; {query}").fetchall(), key=str)
 
 
-VIEWS_OF_EACH_KIND = ["account_activity", "merchant_risk", "account_profile"]
+VIEWS_OF_EACH_KIND = ["account_activity", "merchant_frauds", "account_profile"]
 
 
 def test_every_kind_of_view_has_the_same_rows_on_duckdb_and_on_spark(spark: SparkSession, tmp_path: Path) -> None:
