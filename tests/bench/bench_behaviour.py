@@ -1,8 +1,8 @@
 """The shipped detector of payments against LightGBM on its columns, and against what others published.
 
-The network and its fit were chosen on weeks before the handbook's test week, as the handbook does it (chapter 5: train
-a week, wait a week, judge the next), its columns and LightGBM's settings on weeks after it. The test week is read once,
-here. Both learn the same rows, encoded alike: a tree sees no difference between a number and its quantile.
+The network, its fit and its columns were chosen on weeks before and after the handbook's test week, as the handbook
+does it (chapter 5: train a week, wait a week, judge the next), LightGBM's settings on weeks after it. The test week is
+read once, here. Both learn the same rows, encoded alike: a tree sees no difference between a number and its quantile.
 """
 
 import logging
