@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from tests.bench import single_sets
-from tests.bench.content_mix import LABELS, TAUGHT, Tfidf, digest, read, run_folder, sample, tfidf_logits
+from tests.bench.content_mix import AVERAGE, LABELS, TAUGHT, Tfidf, digest, read, run_folder, sample, tfidf_logits
 from tests.bench.harness import HOME, IS_SMALL, interleave, median_ratio, report
 from training import calibration, predictions
 from training.cascade import first_of
@@ -45,15 +45,7 @@ LIMITS = {
 FEWEST_POSITIVES = 30
 NUM_REPLICATES = 20 if IS_SMALL else 200
 # The n-grams alone are what needs no encoder: each member is trained on its own loss.
-RELEASED = FitConfig(
-    network="average",
-    members=["ngram", "encoder"],
-    max_epochs=2 if IS_SMALL else 8,
-    global_batch_size=512,
-    hidden_size=256,
-    dropout=0.2,
-    benign_suites=TAUGHT,
-)
+RELEASED = AVERAGE.model_copy(update={"benign_suites": TAUGHT})
 # Of benign events, a quarter of which look as if they broke a rule (see `content_mix.read`), so few are flagged.
 PROMISE = Promise(kind="benign_fpr", limit=0.005)
 FOLD_ROWS = {"train": 15_000, "validation": 4000, "calibration": 2000}

@@ -17,12 +17,21 @@ from sklearn.linear_model import LogisticRegression
 
 from tests.bench.harness import DATA, HOME, IS_SMALL
 from training.benign import read_suite
+from training.fit_config import FitConfig
 
 LABELS = ["hate", "harassment", "self_harm", "sexual", "violence", "jailbreak_injection", "fraud_spam"]
 LABELS += ["malware_cyber", "illicit_other", "toxic", "any_violation"]
 KEPT = HOME / "bench" / "content"  # fits and predictions, by the digest of what they were made from
 TAUGHT = ["homonyms", "security_work", "money_matters", "everyday"]  # benign suites to learn from
 HELD = ["safety_questions", "fiction_and_history", "counter_speech", "informal_english"]  # to set thresholds with
+AVERAGE = FitConfig(
+    network="average",
+    members=["ngram", "encoder"],
+    max_epochs=2 if IS_SMALL else 8,
+    global_batch_size=512,
+    hidden_size=256,
+    dropout=0.2,
+)
 SMALL = {"train": 1500, "validation": 800, "calibration": 800, "test": 1500}
 
 

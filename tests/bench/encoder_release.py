@@ -15,13 +15,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from tests.bench.content_mix import digest, read, sample
+from tests.bench.content_mix import AVERAGE, digest, read, sample
 from tests.bench.harness import DATA, HOME, IS_SMALL
 from training import cascade
 from training.detector import Cascade, DetectorSpec, Gate
 from training.evaluate import evaluate_run
 from training.fit import fit
-from training.fit_config import FitConfig
 from training.metrics import Floats
 from training.policy import Promise
 
@@ -78,14 +77,7 @@ def releases() -> tuple[Path, Path]:
         promises={LABEL: PROMISE},
         gate=UNJUDGED,
         cascade=Cascade(),
-        fit=FitConfig(
-            network="average",
-            members=["ngram", "encoder"],
-            max_epochs=2 if IS_SMALL else 8,
-            global_batch_size=256,
-            hidden_size=256,
-            dropout=0.2,
-        ),
+        fit=AVERAGE.model_copy(update={"global_batch_size": 256}),
     )
     kept = HOME / "bench" / "encoder" / digest(spec.model_dump_json(), table)
     behind, alone = kept / "cascade", kept / "alone"
