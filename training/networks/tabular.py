@@ -8,6 +8,7 @@ Shapes: B rows · N numbers · K frequencies · E size of one embedding · D inp
 """
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 import torch
@@ -126,14 +127,14 @@ class Heads(nn.Module):
         return self.mean(self.each(input_PD))
 
 
-class Network(nn.Module):
+class Network(nn.Module, ABC):
     """What a detector learns with: a batch in, logits out; its `head` is what follows the pooled text."""
 
     head: Heads
 
+    @abstractmethod
     def each(self, batch: dict[str, Tensor]) -> Tensor:
         """Logits [H, P, L] of every head."""
-        raise NotImplementedError
 
     def forward(self, batch: dict[str, Tensor]) -> Tensor:
         """Logits [P, L]."""
