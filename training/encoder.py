@@ -7,6 +7,7 @@ numbers (quantile-normal, 0 where unknown) · is-missing flags of the numbers ·
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from statistics import NormalDist
 from typing import TYPE_CHECKING, Any, Self
 
@@ -15,7 +16,7 @@ import numpy.typing as npt
 
 from training.detector import DetectorSpec, Ratio
 from training.passages import Said
-from training.reader import Bags, Reader, positions
+from training.reader import Bags, Reader, bounds_of, positions
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -54,12 +55,14 @@ class Encoded:
     def take(self, rows: npt.NDArray[np.int64]) -> "Encoded":
         """The given records, in the given order."""
         at = positions(self.passages, rows)
-        passages = np.r_[0, np.cumsum(self.passages[rows + 1] - self.passages[rows])]
+        passages = bounds_of(self.passages[rows + 1] - self.passages[rows])
         bags = {name: bags.take(at) for name, bags in self.bags.items()}
         return Encoded(self.dense[rows], passages, bags, None if self.vectors is None else self.vectors[at])
 
     def slice(self, first: int, last: int) -> "Encoded":
         """Some neighbouring records, without copying."""
+        if first == 0 and last >= len(self):
+            return self
         passages = self.passages[first : last + 1]
         begin, end = passages[0], passages[-1]
         bags = {name: bags.slice(begin, end) for name, bags in self.bags.items()}
@@ -91,7 +94,12 @@ class QuantileNormal:
 
     def apply(self, column: Doubles) -> Doubles:
         """Scores within four standard deviations; not a number stays so."""
-        return np.interp(column, self.values, self.scores)
+        return np.interp(column, *self._points)
+
+    @cached_property
+    def _points(self) -> tuple[Doubles, Doubles]:
+        """As arrays: to make them of the lists anew took longer than anything else about a number of one record."""
+        return np.array(self.values), np.array(self.scores)
 
 
 @dataclass(frozen=True)
@@ -126,12 +134,13 @@ class Encoder:
 
     def encode(self, rows: "Rows | pa.Table") -> Encoded:
         """Encode records; a missing column or a value of the wrong type raises ValueError naming it."""
-        raw = [(_number(rows, name, self.ratios), scale) for name, scale in self.numbers.items()]
-        columns = [np.nan_to_num(scale.apply(values)) for values, scale in raw]
-        columns += [np.isnan(values) for values, _ in raw]
-        for name, vocabulary in self.categories.items():
-            columns.append(np.array([vocabulary.get(value, 0) for value in _category(rows, name)]))
-        dense = np.stack(columns, axis=1).astype(np.float32) if columns else np.zeros((len(rows), 0), np.float32)
+        dense = np.zeros((len(rows), self.width), np.float32)
+        for at, (name, scale) in enumerate(self.numbers.items()):
+            values = _number(rows, name, self.ratios)
+            is_missing = dense[:, len(self.numbers) + at] = np.isnan(values)
+            dense[:, at] = np.where(is_missing, 0, scale.apply(values))
+        for at, (name, vocabulary) in enumerate(self.categories.items(), start=2 * len(self.numbers)):
+            dense[:, at] = [vocabulary.get(value, 0) for value in _category(rows, name)]
         if self.reader is None:
             return Encoded(dense, np.arange(len(rows) + 1), {})
         return Encoded(dense, *self.reader.read(_said(rows, self.reader.column)))

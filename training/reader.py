@@ -31,7 +31,7 @@ class Bags:
     @classmethod
     def of(cls, ids: npt.NDArray[np.integer], sizes: npt.NDArray[np.integer]) -> Self:
         """Runs of the given sizes."""
-        return cls(ids.astype(np.int32), np.r_[0, np.cumsum(sizes, dtype=np.int64)])
+        return cls(ids.astype(np.int32, copy=False), bounds_of(sizes))
 
     def __len__(self) -> int:
         return len(self.bounds) - 1
@@ -46,10 +46,15 @@ class Bags:
         return Bags(self.ids[bounds[0] : bounds[-1]], bounds - bounds[0])
 
 
+def bounds_of(sizes: npt.ArrayLike) -> npt.NDArray[np.int64]:
+    """Where N neighbouring runs of the given sizes begin and end [N + 1]."""
+    return np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)])
+
+
 def positions(bounds: npt.NDArray[np.int64], rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     """Where the members of the given runs lie."""
     sizes = bounds[rows + 1] - bounds[rows]
-    starts = np.r_[0, np.cumsum(sizes)]
+    starts = bounds_of(sizes)
     return np.arange(starts[-1]) + np.repeat(bounds[rows] - starts[:-1], sizes)
 
 
@@ -72,7 +77,7 @@ class Reader:
             pieces = [encoding.ids for encoding in self._tokenizer.encode_batch(texts)]
             ids = np.fromiter(itertools.chain.from_iterable(pieces), np.int32)
             bags[PIECES] = Bags.of(ids, np.array([len(one) for one in pieces], np.int64))
-        return np.r_[0, np.cumsum([len(part) for part in parts], dtype=np.int64)], bags
+        return bounds_of([len(part) for part in parts]), bags
 
     @property
     def num_pieces(self) -> int:
@@ -98,9 +103,6 @@ def windows(pieces: npt.NDArray[np.int32]) -> list[npt.NDArray[np.int64]]:
 
 
 def _ngrams(texts: list[str], num_buckets: int) -> Bags:
-    all_ids, sizes = [np.zeros(0, np.int32)], [np.zeros(0, np.int64)]
-    for first in range(0, len(texts), CHUNK):
-        ids, offsets = hash_ngrams(texts[first : first + CHUNK], num_buckets=num_buckets)
-        all_ids.append(ids.astype(np.int32))
-        sizes.append(np.diff(np.r_[offsets, ids.size]))
-    return Bags.of(np.concatenate(all_ids), np.concatenate(sizes))
+    chunks = [texts[first : first + CHUNK] for first in range(0, len(texts), CHUNK)] or [[]]
+    hashed = [hash_ngrams(chunk, num_buckets=num_buckets) for chunk in chunks]
+    return Bags.of(*map(np.concatenate, zip(*hashed, strict=True)))

@@ -141,4 +141,5 @@ def map_tensor(path: Path, name: str) -> Floats | None:
         return None
     assert header[name]["dtype"] == "F32"
     first, _ = header[name]["data_offsets"]
-    return np.memmap(path, np.float32, "r", offset=8 + header_size + first, shape=tuple(header[name]["shape"]))
+    mapped = np.memmap(path, np.float32, "r", offset=8 + header_size + first, shape=tuple(header[name]["shape"]))
+    return mapped.view(np.ndarray)  # of which a part is no memmap: each would be asked what it is mapped from
