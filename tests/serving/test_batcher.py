@@ -87,7 +87,7 @@ def test_who_came_first_is_answered_before_the_work_on_many_is_done() -> None:
         return items
 
     with ThreadPoolExecutor(1) as executor:
-        batcher = MicroBatcher[int, int](slow, executor)
+        batcher = MicroBatcher[int, int](slow, executor, max_wait_s=60)
         for _ in range(3):  # it learns what an item takes
             answers = run(batcher, *([at] for at in range(32)))
 
