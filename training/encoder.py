@@ -137,8 +137,9 @@ class Encoder:
         dense = np.zeros((len(rows), self.width), np.float32)
         for at, (name, scale) in enumerate(self.numbers.items()):
             values = _number(rows, name, self.ratios)
-            is_missing = dense[:, len(self.numbers) + at] = np.isnan(values)
+            is_missing = np.isnan(values)
             dense[:, at] = np.where(is_missing, 0, scale.apply(values))
+            dense[:, len(self.numbers) + at] = is_missing
         for at, (name, vocabulary) in enumerate(self.categories.items(), start=2 * len(self.numbers)):
             dense[:, at] = [vocabulary.get(value, 0) for value in _category(rows, name)]
         if self.reader is None:
