@@ -16,7 +16,7 @@ from torch import Tensor
 
 from training.attacks.augment import augment
 from training.detector import DetectorSpec
-from training.encoder import Encoded, Encoder, Floats
+from training.encoder import Doubles, Encoded, Encoder, Floats
 from training.fit_config import FitConfig
 from training.near_duplicates import read_kept
 from training.reader import PIECES
@@ -42,7 +42,7 @@ class Examples:
     def of(cls, table: pa.Table, spec: DetectorSpec, *, encoder: Encoder) -> "Examples":
         """Encode a table that has the detector's label columns."""
         labels = [table[label].cast(pa.float32()).fill_null(UNKNOWN).to_numpy() for label in spec.labels]
-        return cls(encoder.encode(table), np.stack(labels, axis=1), _weights(table, spec.fit.max_weight))
+        return cls(encoder.encode(table), np.stack(labels, axis=1), _weights(table, spec.fit))
 
     def batch(self, rows: npt.NDArray[np.int64]) -> Batch:
         """Tensors of the given rows: what the network reads, labels and weights."""
@@ -62,10 +62,16 @@ def tensors(inputs: Encoded) -> Batch:
     return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
 
-def _weights(table: pa.Table, limit: float) -> Floats:
-    """Inverse sampling probabilities up to a limit, so that a few rare draws do not own the loss."""
+def _weights(table: pa.Table, config: FitConfig) -> Floats:
+    """Inverse sampling probabilities, limited so that a few rare draws do not own the loss; by source if asked."""
     probabilities = table["sampling_probability"].fill_null(1.0).to_numpy()
-    return (1 / np.maximum(probabilities, 1 / limit)).astype(np.float32)
+    weights = 1 / np.maximum(probabilities, 1 / config.max_weight)
+    if config.source_power < 1:
+        sources = pc.fill_null(pc.cast(table["source"], pa.string()), "").to_numpy()
+        _, of_row, sizes = np.unique(sources.astype(str), return_inverse=True, return_counts=True)
+        shares = sizes[of_row] ** (config.source_power - 1)
+        weights *= shares / shares.mean()
+    return weights.astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -229,6 +235,25 @@ class DetectorData(L.LightningDataModule):
     def num_steps(self) -> int:
         """Optimizer steps of the whole fit."""
         return len(self.rows) // self.global_batch * self.spec.fit.max_epochs
+
+    @property
+    def shares(self) -> Doubles:
+        """Of each label, the share of an epoch's rows with a verdict that violate it [L]; never quite 0 or 1."""
+        known_L, violated_L = self._seen()
+        return (violated_L + 0.5) / (known_L + 1)
+
+    @property
+    def curvature(self) -> list[float]:
+        """Of each label p (1 - p), where p of the rows violate it: the mean over an epoch, 0 for unknown verdicts."""
+        known_L, violated_L = self._seen()
+        shares_L = violated_L / np.maximum(known_L, 1e-9)
+        return (known_L * shares_L * (1 - shares_L) / len(self.rows)).tolist()
+
+    def _seen(self) -> tuple[Doubles, Doubles]:
+        """Of each label the weight of an epoch's rows with a verdict, and of those that violate it [L]."""
+        drawn_N = self.train.weights.astype(np.float64)
+        drawn_N[self.rows.negatives] *= self.rows.share
+        return drawn_N @ (self.train.labels != UNKNOWN), drawn_N @ (self.train.labels == 1)
 
     def train_dataloader(self) -> GlobalBatchLoader:
         """What of every global batch falls to this rank."""

@@ -56,7 +56,7 @@ def _fit(run_dir: Path, *, cache: Path, until: Until) -> None:
     data = DetectorData(run_dir / "training_set.parquet", spec, cache=cache, num_micro_batches=num_micro_batches)
     network = build_network(spec, data.encoder)
     if isinstance(network, TextNetwork):
-        network.start_from(data.train.inputs, data.pretrained)
+        network.start_from(data.train.inputs, data.shares, data.pretrained)
     module = DetectorModule(network, spec.fit, num_labels=len(spec.labels))
 
     checkpoints = run_dir / "checkpoints"

@@ -26,7 +26,8 @@ class FitConfig(Contract):
     Per row with a violation each epoch draws at most `negatives_per_positive` of the others anew, weighted to stand for
     all of them; None sets no limit. `max_weight` bounds the inverse of a row's sampling probability. An unknown label
     counts as benign with `unknown_weight`; 0 masks it.
-    `disguised_share` of the training texts are shown once more, as the attack gym disguises them,
+    A source of n rows, by the column `source`, weighs n to the `source_power`: at 1 all rows count the same, at 0 all
+    sources. `disguised_share` of the training texts are shown once more, as the attack gym disguises them,
     and the texts of `benign_suites`, which look as if they broke a rule, are shown as benign.
 
     `members` are what the network `average` is made of. `pretrained` is read by `static` (vectors of word pieces that
@@ -50,6 +51,7 @@ class FitConfig(Contract):
     num_buckets: int = 1 << 18
     negatives_per_positive: int | None = None
     max_weight: float = 10.0
+    source_power: float = 1.0
     disguised_share: float = 0.0
     benign_suites: list[str] = []
     patience: int = 3
@@ -89,8 +91,9 @@ class FitConfig(Contract):
         for field in ("dropout", "disguised_share"):
             if not 0 <= getattr(self, field) < 1:
                 raise ValueError(f"fit.{field} is {getattr(self, field)}; it must lie in [0, 1)")
-        if not 0 <= self.unknown_weight <= 1:
-            raise ValueError(f"fit.unknown_weight is {self.unknown_weight}; it must lie in [0, 1]")
+        for field in ("unknown_weight", "source_power"):
+            if not 0 <= getattr(self, field) <= 1:
+                raise ValueError(f"fit.{field} is {getattr(self, field)}; it must lie in [0, 1]")
         return self
 
     @model_validator(mode="after")

@@ -84,6 +84,7 @@ def _cost(cost: ServingCost | None, gate: Gate) -> Iterator[Criterion]:
 
 def _promises(evaluation: Evaluation, spec: DetectorSpec) -> Iterator[Criterion]:
     """A promise that the detector names must be provable; one that was proved may not be broken by the test split."""
+    num_unnamed = len(evaluation.thresholds.keys() - spec.promises.keys())
     for label, chosen in evaluation.thresholds.items():
         promise = chosen.promise
         if label in spec.promises:
@@ -99,8 +100,10 @@ def _promises(evaluation: Evaluation, spec: DetectorSpec) -> Iterator[Criterion]
         found: Estimate | None = getattr(rates, promise.kind) if rates else None
         if found:
             is_fpr = promise.kind == "benign_fpr"
-            passed = found.low <= promise.limit if is_fpr else found.high >= promise.limit
             rule = f"the {'lower' if is_fpr else 'upper'} end does not show that the promise is broken"
+            if label not in spec.promises and num_unnamed > 1:  # of many, one seems broken by chance
+                found, rule = _widened(found, num_unnamed), f"{rule}, widened for {num_unnamed} labels nobody named"
+            passed = found.low <= promise.limit if is_fpr else found.high >= promise.limit
             name = f"{label}: {promise.kind} is kept on test"
             yield _criterion(name, rule, found, limit=promise.limit, passed=passed)
 

@@ -15,7 +15,8 @@ from training.networks.text import worst
 from training.optimizers import AdamWithTables
 
 NGRAM_TABLE = "readers.ngram."
-NGRAM_SHARE = 5e5  # of the rate, for descent on one label's loss: an n-gram is in few rows, and a small part of each
+NGRAM_SHARE = 30  # of the rate and per row of a batch, so a row moves its n-grams as far in a batch of any size
+NGRAM_PENALTY = 0.05  # the inverse of the C of liblinear and scikit-learn
 PRETRAINED, PRETRAINED_SHARE = "readers.encoder.", 0.02  # layers that have learned before move slowly
 
 
@@ -89,21 +90,23 @@ class DetectorModule(L.LightningModule):
         self.log(WATCHED, torch.stack(per_label).nan_to_num().mean())
 
     def configure_optimizers(self) -> dict[str, Any]:
-        """AdamW, and gradient descent for a table of n-grams, under one cycle of the learning rate."""
-        config = self.config
+        """AdamW, and what descends on each regression on n-grams, under one cycle of the learning rate."""
+        config, data = self.config, self.trainer.datamodule
         groups: dict[str, list[nn.Parameter]] = {}
         for name, parameter in self.network.named_parameters():
             if parameter.requires_grad:
-                groups.setdefault(next((at for at in (NGRAM_TABLE, PRETRAINED) if name.startswith(at)), ""), []).append(
-                    parameter
-                )
+                prefix = next((at for at in (NGRAM_TABLE, PRETRAINED) if name.startswith(at)), "")
+                groups.setdefault(prefix, []).append(parameter)
         tables = groups.pop(NGRAM_TABLE, [])
         dense = [{"params": parameters, "weight_decay": config.weight_decay} for parameters in groups.values()]
         rates = [config.learning_rate * (PRETRAINED_SHARE if name == PRETRAINED else 1) for name in groups]
-        if tables:  # the loss is a mean over labels and heads
-            rates.append(config.learning_rate * NGRAM_SHARE * len(self.metrics) * len(self.network.head.heads))
-        optimizer = AdamWithTables(dense, [{"params": tables}] if tables else [], learning_rate=config.learning_rate)
+        regressions = []
+        if tables:
+            num_losses = len(self.metrics) * len(self.network.head.heads)  # of which the loss is the mean
+            rates.append(config.learning_rate * NGRAM_SHARE * config.global_batch_size * num_losses)
+            penalty = NGRAM_PENALTY / len(data.rows) / num_losses
+            regressions = [{"params": tables, "curvature": data.curvature, "penalty": penalty}]
+        optimizer = AdamWithTables(dense, regressions, learning_rate=config.learning_rate)
         # Lightning's own estimate would make the loader before its place is restored from a checkpoint.
-        steps = self.trainer.datamodule.num_steps
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rates, total_steps=steps)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rates, total_steps=data.num_steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

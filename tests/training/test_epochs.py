@@ -3,6 +3,8 @@
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -49,3 +51,34 @@ def test_what_is_drawn_weighs_as_much_as_what_it_stands_for(tmp_path: Path) -> N
     assert len(drawn) == (~is_negative).sum() < is_negative.sum()
     scale = data.train.weights[drawn] / whole.train.weights[drawn]
     assert scale * len(drawn) == pytest.approx(np.full(len(drawn), is_negative.sum()), rel=1e-5)
+
+
+def test_how_flat_a_labels_loss_is_does_not_depend_on_how_many_rows_an_epoch_shows(tmp_path: Path) -> None:
+    spec, every = behaviour_spec(negatives_per_positive=1), behaviour_spec()
+    rows = payments(600)
+    path = write_run(tmp_path / "run", spec, rows=rows) / "training_set.parquet"
+    data, whole = (DetectorData(path, one, cache=tmp_path) for one in (spec, every))
+    known, violated = (
+        whole.train.weights[:, None] * is_it for is_it in (whole.train.labels >= 0, whole.train.labels == 1)
+    )
+    shares = violated.sum(0) / known.sum(0)
+
+    assert np.array(whole.curvature) == pytest.approx(known.mean(0) * shares * (1 - shares), rel=1e-4)
+    assert np.multiply(data.curvature, len(data.rows)) == pytest.approx(np.multiply(whole.curvature, len(whole.rows)))
+
+
+def test_a_source_weighs_by_the_power_of_its_rows(tmp_path: Path) -> None:
+    rows = payments(600)
+    sources = np.where(np.arange(len(rows)) % 10 == 0, "small", "large")
+    rows = rows.append_column("source", pa.array(sources))
+    spec = behaviour_spec(source_power=0.5)
+    path = write_run(tmp_path / "run", spec, rows=rows) / "training_set.parquet"
+
+    weights = DetectorData(path, spec, cache=tmp_path).train.weights
+    every = DetectorData(path, behaviour_spec(), cache=tmp_path).train.weights
+    train = pq.read_table(path, filters=[("split", "=", "train")])["source"].to_numpy()
+    sums = {name: float((weights / every)[train == name].sum()) for name in ("small", "large")}
+
+    sizes = {name: int((train == name).sum()) for name in sums}
+    assert sums["large"] / sums["small"] == pytest.approx((sizes["large"] / sizes["small"]) ** 0.5, rel=1e-4)
+    assert sum(sums.values()) == pytest.approx(len(train), rel=1e-4)

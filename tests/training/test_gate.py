@@ -95,6 +95,23 @@ def test_a_promise_that_the_test_split_breaks_fails(spec: DetectorSpec) -> None:
     assert "fraud: benign_fpr is kept on test: 0.05 (0.04 to 0.06), limit 0.01" in verdict.reason
 
 
+@pytest.mark.parametrize("is_named", [True, False])
+def test_of_many_labels_that_nobody_named_one_may_seem_broken_by_chance(spec: DetectorSpec, *, is_named: bool) -> None:
+    rates = Rates(recall=estimate(0.6), benign_fpr=estimate(0.016, 0.0055), precision=estimate(0.7), flagged_share=None)
+    label = LabelEvaluation(num_rows=900, num_positives=90, average_precision=estimate(0.7), at_threshold=rates)
+    names = [f"fraud_{number}" for number in range(11)]
+    facts = evaluation_of(
+        labels=dict.fromkeys(names, label), thresholds=dict.fromkeys(names, evaluation_of().thresholds["fraud"])
+    )
+    promised = spec.model_copy(update={"labels": names, "promises": {"fraud_7": PROMISE} if is_named else {}})
+
+    verdict = judge(facts, promised)
+
+    assert verdict.passed != is_named
+    assert ("fraud_7: benign_fpr is kept on test" in verdict.reason) == is_named
+    assert sum("widened for" in one.rule for one in verdict.criteria) == 11 - is_named
+
+
 def test_a_promise_nobody_named_may_be_infeasible(spec: DetectorSpec) -> None:
     infeasible = Threshold(promise=PROMISE, reason="12 benign labels")
     unnamed = spec.model_copy(update={"promises": {}})

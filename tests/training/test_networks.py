@@ -49,7 +49,7 @@ def test_a_network_learns_a_few_rows_by_heart(name: str, tmp_path: Path) -> None
     torch.manual_seed(0)
     network = build_network(spec, data.encoder)
     if isinstance(network, TextNetwork):
-        network.start_from(data.train.inputs, data.pretrained)
+        network.start_from(data.train.inputs, data.shares, data.pretrained)
     batch = data.train.batch(np.arange(32))
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-2)
 

@@ -2,12 +2,18 @@
 
 import copy
 
+import numpy as np
+import pytest
 import torch
+from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
+from torch.nn.functional import binary_cross_entropy_with_logits
 
-from training.optimizers import AdamWithTables
+from training.optimizers import LEAST_CURVATURE, AdamWithTables, PenalisedDescent
 
 RATE = 0.1
+CURVATURE = [0.25, 0.05, 0.0]  # of the labels; a label without a violation is as flat as can be
+STEPS = torch.tensor([RATE / 0.25, RATE / 0.05, RATE / LEAST_CURVATURE])
 
 
 class Model(nn.Module):
@@ -21,10 +27,9 @@ class Model(nn.Module):
         return self.head(self.table(ids[None]))
 
 
-def optimizer_of(model: Model) -> AdamWithTables:
-    return AdamWithTables(
-        [{"params": list(model.head.parameters())}], [{"params": [model.table.weight]}], learning_rate=RATE
-    )
+def optimizer_of(model: Model, **regression: object) -> AdamWithTables:
+    tables = [{"params": [model.table.weight], "curvature": CURVATURE, **regression}]
+    return AdamWithTables([{"params": list(model.head.parameters())}], tables, learning_rate=RATE)
 
 
 def step(model: Model, optimizer: AdamWithTables, ids: list[int]) -> None:
@@ -44,18 +49,19 @@ def test_a_step_moves_the_head_and_the_touched_rows_alone() -> None:
     assert (model.head.weight != before.head.weight).all()
 
 
-def test_a_step_is_that_of_adam_on_the_head_and_plain_descent_on_the_table() -> None:
+@pytest.mark.parametrize("is_sparse", [True, False])
+def test_a_step_is_that_of_adam_on_the_head_and_a_penalised_one_on_each_column(*, is_sparse: bool) -> None:
     model, other = Model(), Model()
-    other.table.sparse = False
+    model.table.sparse, other.table.sparse = is_sparse, False
 
-    step(model, optimizer_of(model), [2, 5])
+    step(model, optimizer_of(model, penalty=0.01), [2, 5, 5])
     adam = torch.optim.AdamW(other.head.parameters(), lr=RATE)
-    other(torch.tensor([2, 5])).sum().backward()
+    other(torch.tensor([2, 5, 5])).sum().backward()
     gradient = other.table.weight.grad
     assert gradient is not None
     adam.step()
 
-    assert torch.allclose(model.table.weight, other.table.weight - RATE * gradient)
+    assert torch.allclose(model.table.weight, other.table.weight * (1 - 0.01 * STEPS) - STEPS * gradient)
     assert torch.allclose(model.head.weight, other.head.weight)
 
 
@@ -84,3 +90,24 @@ def test_a_restored_optimizer_goes_on_with_the_same_bits() -> None:
         step(killed, second, ids)
 
     assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), killed.parameters(), strict=True))
+
+
+def test_penalised_descent_finds_what_a_solver_for_logistic_regression_finds() -> None:
+    rng, penalty = np.random.default_rng(0), 0.01
+    features = rng.normal(size=(400, 5))
+    verdicts = np.column_stack([features[:, at] + rng.normal(size=400) > cut for at, cut in enumerate((0.0, 2.0))])
+    table = nn.Parameter(torch.zeros(5, 2))
+    curvature = (verdicts.mean(0) * (1 - verdicts.mean(0))).tolist()
+    optimizer = PenalisedDescent([{"params": [table], "curvature": curvature, "penalty": penalty}], learning_rate=0.05)
+
+    for _ in range(2000):
+        optimizer.zero_grad()
+        losses = binary_cross_entropy_with_logits(
+            torch.from_numpy(features).float() @ table, torch.from_numpy(verdicts).float(), reduction="none"
+        )
+        losses.mean(0).sum().backward()
+        optimizer.step()
+
+    for column, found in zip(verdicts.T, table.detach().T, strict=True):
+        solver = LogisticRegression(C=1 / penalty / 400, fit_intercept=False).fit(features, column)
+        assert found.numpy() == pytest.approx(solver.coef_[0], abs=1e-3)

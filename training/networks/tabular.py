@@ -20,7 +20,6 @@ from training.fit_config import FitConfig
 NUM_FREQUENCIES = 16
 FREQUENCY_SCALE = 0.2
 NUMBER_SIZE = 8  # of an embedding
-LOGIT_OF_NOTHING = -2.0  # of an empty text, at first: most break no rule
 
 
 class PeriodicEmbeddings(nn.Module):
@@ -90,7 +89,14 @@ class LogisticHead(nn.Module):
         self.width = num_labels + encoder.width
         self.columns = Columns(encoder)
         self.linear = nn.Linear(self.columns.size, num_labels) if self.columns.size else None
-        self.bias = nn.Parameter(torch.full((num_labels,), LOGIT_OF_NOTHING))
+        self.bias = nn.Parameter(torch.zeros(num_labels))
+
+    def start_from(self, shares_L: Tensor) -> None:
+        """Begin with how often each label is violated, which the n-grams that all texts have would else learn to say.
+
+        Begun at one value for all labels, macro average precision of validation rows of content_mix was .906 for .925.
+        """
+        self.bias.data = torch.logit(shares_L)
 
     def forward(self, input_BD: Tensor) -> Tensor:
         """Logits [B, L]."""

@@ -17,7 +17,7 @@ from torch.nn.functional import embedding, embedding_bag
 from torch.nn.utils.rnn import pad_sequence
 
 from training.detector import DetectorSpec
-from training.encoder import Encoded, Encoder
+from training.encoder import Doubles, Encoded, Encoder
 from training.networks.tabular import Head, Heads, LogisticHead, Network
 from training.ngrams import SLOPE
 from training.reader import NGRAMS, PIECES, Bags, windows
@@ -144,8 +144,11 @@ class TextNetwork(Network):
         self.readers = nn.ModuleDict(readers)
         self.head = Heads([_heads(spec, encoder, reader) for reader in readers.values()], encoder)
 
-    def start_from(self, shown: Encoded, pretrained: "Pretrained | None") -> None:
-        """Take over how rare n-grams are in what is shown, and what was distilled from the pretrained encoder."""
+    def start_from(self, shown: Encoded, shares: Doubles, pretrained: "Pretrained | None") -> None:
+        """Take over how rare n-grams and violations [L] are in what is shown, and what the encoder was distilled to."""
+        for head in self.head.heads:
+            if isinstance(head, LogisticHead):
+                head.start_from(torch.tensor(shares, dtype=torch.float32))
         for reader in self.readers.values():
             if isinstance(reader, NgramRegression):
                 reader.start_from(shown.bags[NGRAMS])
