@@ -36,18 +36,24 @@ class SuiteMissing(ValueError):
 
 def read_suite(name: str, data: Path | None) -> list[str]:
     """The texts of a suite."""
-    if name in _own():
-        return _generate(**_own()[name], seed=name)
+    if name in own_suites():
+        return _generate(own_suites()[name]["texts"], own_suites()[name]["words"], seed=name)
     path = data / name / "data.parquet" if data else None
     if path is None or not path.exists():
         where = "no data directory is set (MEWS_DATA)" if data is None else "the data directory lacks it"
-        raise SuiteMissing(f"{name!r} is none of {', '.join(_own())}, and {where}")
+        raise SuiteMissing(f"{name!r} is none of {', '.join(own_suites())}, and {where}")
     rows = pq.read_table(path)
     for column, value in (("split", "test"), ("label", 0)):
         if column in rows.column_names:
             rows = rows.filter(pc.equal(rows[column], value))
     texts = rows["text"].to_pylist()
     return [texts[at] for at in np.sort(np.random.default_rng(0).permutation(len(texts))[:MOST_TEXTS])]
+
+
+def read_contrasts(name: str) -> tuple[list[str], list[str]]:
+    """The texts that break a rule in the words of a suite of ours, and the labels that they break; it may have none."""
+    suite = own_suites()[name]
+    return _generate(suite.get("contrasts", []), suite["words"], seed=name), suite.get("violates", [])
 
 
 def store(path: Path, spec: DetectorSpec, *, scorer: Scores, data: Path | None) -> dict[str, str]:
@@ -93,14 +99,14 @@ def _measure(name: str, rows: pa.Table, cuts: Mapping[str, float]) -> SuiteEvalu
     )
 
 
-def _generate(texts: list[str], words: dict[str, list[str]], *, seed: str, meaning: str) -> list[str]:  # noqa: ARG001
+def _generate(texts: list[str], words: dict[str, list[str]], *, seed: str) -> list[str]:
     """Distinct texts of a grammar, its templates in turn."""
     found = dict.fromkeys(_fill(texts, words, Random(seed)))
     return list(found)[:NUM_GENERATED]
 
 
 def _fill(texts: list[str], words: dict[str, list[str]], rng: Random) -> Iterator[str]:
-    for at in range(4 * NUM_GENERATED):
+    for at in range(4 * NUM_GENERATED if texts else 0):
         yield _SLOT.sub(lambda slot: rng.choice(words[slot[1]]), texts[at % len(texts)])
 
 
@@ -118,5 +124,6 @@ def _empty(spec: DetectorSpec) -> pa.Table:
 
 
 @cache
-def _own() -> dict[str, dict[str, Any]]:
+def own_suites() -> dict[str, dict[str, Any]]:
+    """The grammars of the suites of our own, by name."""
     return yaml.safe_load(Path(__file__).with_name("benign_suites.yaml").read_text(encoding="utf-8"))["suites"]

@@ -32,23 +32,29 @@ Batch = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class Examples:
-    """Encoded rows with `labels` [N, L] (1, 0 or UNKNOWN) and the `weights` [N] they have in the loss."""
+    """Encoded rows with `labels` [N, L] (1, 0 or UNKNOWN) and the `weights` [N] they have in the loss.
+
+    For a head on vectors a row's weight is multiplied by what its source asks for, `source_weights` [N].
+    """
 
     inputs: Encoded
     labels: Floats
     weights: Floats
+    source_weights: Floats
 
     @classmethod
     def of(cls, table: pa.Table, spec: DetectorSpec, *, encoder: Encoder) -> "Examples":
         """Encode a table that has the detector's label columns."""
         labels = [table[label].cast(pa.float32()).fill_null(UNKNOWN).to_numpy() for label in spec.labels]
-        return cls(encoder.encode(table), np.stack(labels, axis=1), _weights(table, spec.fit))
+        weights = (_weights(table, spec.fit.max_weight), _source_weights(table, spec.fit.source_power))
+        return cls(encoder.encode(table), np.stack(labels, axis=1), *weights)
 
     def batch(self, rows: npt.NDArray[np.int64]) -> Batch:
         """Tensors of the given rows: what the network reads, labels and weights."""
         return tensors(self.inputs.take(rows)) | {
             "labels_BL": torch.from_numpy(self.labels[rows]),
             "weights_B": torch.from_numpy(self.weights[rows]),
+            "source_weights_B": torch.from_numpy(self.source_weights[rows]),
         }
 
 
@@ -62,16 +68,20 @@ def tensors(inputs: Encoded) -> Batch:
     return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
 
-def _weights(table: pa.Table, config: FitConfig) -> Floats:
-    """Inverse sampling probabilities, limited so that a few rare draws do not own the loss; by source if asked."""
+def _weights(table: pa.Table, limit: float) -> Floats:
+    """Inverse sampling probabilities up to a limit, so that a few rare draws do not own the loss."""
     probabilities = table["sampling_probability"].fill_null(1.0).to_numpy()
-    weights = 1 / np.maximum(probabilities, 1 / config.max_weight)
-    if config.source_power < 1:
-        sources = pc.fill_null(pc.cast(table["source"], pa.string()), "").to_numpy()
-        _, of_row, sizes = np.unique(sources.astype(str), return_inverse=True, return_counts=True)
-        shares = sizes[of_row] ** (config.source_power - 1)
-        weights *= shares / shares.mean()
-    return weights.astype(np.float32)
+    return (1 / np.maximum(probabilities, 1 / limit)).astype(np.float32)
+
+
+def _source_weights(table: pa.Table, power: float) -> Floats:
+    """By which a source of n rows weighs as much as n to the power; 1 on the mean of rows."""
+    if power == 1:
+        return np.ones(len(table), np.float32)
+    sources = pc.fill_null(pc.cast(table["source"], pa.string()), "").to_numpy()
+    _, of_row, sizes = np.unique(sources.astype(str), return_inverse=True, return_counts=True)
+    shares = sizes[of_row] ** (power - 1)
+    return (shares / shares.mean()).astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -181,16 +191,20 @@ def pretrained_of(config: FitConfig, cache: Path) -> "Pretrained | None":
     return Pretrained(config.pretrained, cache)
 
 
-def with_benign(table: pa.Table, spec: DetectorSpec) -> pa.Table:
-    """The table and, as benign for every label, the texts of the suites that the fit names."""
+def with_suites(table: pa.Table, spec: DetectorSpec) -> pa.Table:
+    """The table and the texts of the suites that the fit names, benign for every label, and their contrasts."""
     if not spec.fit.benign_suites:
         return table
-    from training.benign import read_suite
+    from training.benign import read_contrasts, read_suite
 
-    texts = [text for name in spec.fit.benign_suites for text in read_suite(name, None)]
-    verdicts = pa.array(np.zeros(len(texts), np.int8))
-    rows = pa.table({str(spec.text): texts, **dict.fromkeys(spec.labels, verdicts)})
-    return pa.concat_tables([table, rows], promote_options="permissive")
+    parts = [table]
+    for name in spec.fit.benign_suites:
+        contrasts, violates = read_contrasts(name)
+        shown = [(read_suite(name, None), dict.fromkeys(spec.labels, 0)), (contrasts, dict.fromkeys(violates, 1))]
+        for texts, verdicts in shown:
+            known = {label: pa.array([verdicts.get(label)] * len(texts), pa.int8()) for label in spec.labels}
+            parts.append(pa.table({str(spec.text): pa.array(texts, pa.string()), **known}))
+    return pa.concat_tables(parts, promote_options="permissive")
 
 
 class DetectorData(L.LightningDataModule):
@@ -203,7 +217,7 @@ class DetectorData(L.LightningDataModule):
         train = self.split("train")
         self.pretrained = pretrained_of(spec.fit, cache)
         self.encoder = Encoder.fit(train, spec, tokenizer=self.pretrained.tokenizer if self.pretrained else None)
-        examples = self.examples(with_benign(augment(train, spec), spec))
+        examples = self.examples(with_suites(augment(train, spec), spec))
         self.rows = EpochRows.of(examples.labels, spec.fit.negatives_per_positive)
         weights = examples.weights.copy()
         weights[self.rows.negatives] /= self.rows.share  # each that is drawn stands for those that are not

@@ -135,8 +135,13 @@ class DetectorSpec(Contract):
 
     @model_validator(mode="after")
     def _promises_about_labels(self) -> Self:
-        for field in ("promises", "reviews_per_day"):
-            if unknown := set(getattr(self, field)) - set(self.labels):
+        named = {
+            "promises": self.promises.keys(),
+            "reviews_per_day": self.reviews_per_day.keys(),
+            "fit.assumed_benign": self.fit.assumed_benign.keys(),
+        }
+        for field, labels in named.items():
+            if unknown := labels - set(self.labels):
                 raise ValueError(f"detector.{field} has {sorted(unknown)}, not in detector.labels {self.labels}")
         known = [name for name in self.slices if name not in _KNOWN_LATER]
         for label, promise in self.promises.items():

@@ -57,10 +57,12 @@ def _fit(run_dir: Path, *, cache: Path, until: Until) -> None:
     network = build_network(spec, data.encoder)
     if isinstance(network, TextNetwork):
         network.start_from(data.train.inputs, data.shares, data.pretrained)
-    module = DetectorModule(network, spec.fit, num_labels=len(spec.labels))
+    module = DetectorModule(network, spec.fit, labels=spec.labels)
 
     checkpoints = run_dir / "checkpoints"
-    best = ModelCheckpoint(checkpoints, "best", monitor=WATCHED, mode="max", save_weights_only=True)
+    patience = spec.fit.patience
+    watched = WATCHED if patience else None  # without patience the last epoch is the best
+    best = ModelCheckpoint(checkpoints, "best", monitor=watched, mode="max", save_weights_only=True)
     trainer = L.Trainer(
         accelerator="auto",
         devices=int(os.environ.get("LOCAL_WORLD_SIZE", "1")),
@@ -72,7 +74,7 @@ def _fit(run_dir: Path, *, cache: Path, until: Until) -> None:
         accumulate_grad_batches=num_micro_batches,
         use_distributed_sampler=False,  # the loader already gives each rank its rows
         callbacks=[
-            EarlyStopping(WATCHED, mode="max", patience=spec.fit.patience),
+            *([EarlyStopping(WATCHED, mode="max", patience=patience)] if patience else []),
             Progress(run_dir / "metrics.jsonl"),
             best,
             ModelCheckpoint(checkpoints, "step", every_n_train_steps=CHECKPOINT_EVERY_STEPS, save_last="link"),

@@ -17,6 +17,7 @@ _AT_LEAST_ONE = (
     "static_size",
     "num_starts",
     "negatives_per_positive",
+    "patience",
 )
 
 
@@ -24,11 +25,17 @@ class FitConfig(Contract):
     """How a detector is trained; the batch is global, so that a step sees the same rows on any number of devices.
 
     Per row with a violation each epoch draws at most `negatives_per_positive` of the others anew, weighted to stand for
-    all of them; None sets no limit. `max_weight` bounds the inverse of a row's sampling probability. An unknown label
-    counts as benign with `unknown_weight`; 0 masks it.
-    A source of n rows, by the column `source`, weighs n to the `source_power`: at 1 all rows count the same, at 0 all
-    sources. `disguised_share` of the training texts are shown once more, as the attack gym disguises them,
-    and the texts of `benign_suites`, which look as if they broke a rule, are shown as benign.
+    all of them; None sets no limit. `max_weight` bounds the inverse of a row's sampling probability. Training texts are
+    shown once more, a share of `disguised_share`, as the attack gym disguises them, and the texts of `benign_suites`,
+    which look as if they broke a rule, are shown as benign beside their contrasts.
+
+    Two things make heads on vectors carry over to other sources and cost a regression on n-grams, which is spared them.
+    An unknown verdict on a label of `assumed_benign` counts as benign with that weight; of any other it is masked, such
+    as of one that each violation breaks: few of the texts that were collected to be judged are free of all. A source
+    of n rows, by the column `source`, weighs n to the `source_power`: at 1 all rows count alike, at 0 all sources.
+
+    The fit ends early after `patience` epochs that are not the best on validation rows, and the best one is kept;
+    without patience (None) the last one is, which has the lowest rate and not the luckiest draw of a few violations.
 
     `members` are what the network `average` is made of. `pretrained` is read by `static` (vectors of word pieces that
     are distilled from it) and by `encoder`, of which the last `trainable_layers` are tuned. `behaviour` is the mean of
@@ -41,7 +48,7 @@ class FitConfig(Contract):
     trainable_layers: int = 0
     static_size: int = 256
     num_starts: int = 1
-    unknown_weight: float = 0.0
+    assumed_benign: dict[str, float] = {}
     max_epochs: int = 8
     global_batch_size: int = 512
     learning_rate: float = 2e-3
@@ -54,7 +61,7 @@ class FitConfig(Contract):
     source_power: float = 1.0
     disguised_share: float = 0.0
     benign_suites: list[str] = []
-    patience: int = 3
+    patience: int | None = 3
     seed: int = 7
     devices: int = 1
     num_nodes: int = 1
@@ -91,9 +98,10 @@ class FitConfig(Contract):
         for field in ("dropout", "disguised_share"):
             if not 0 <= getattr(self, field) < 1:
                 raise ValueError(f"fit.{field} is {getattr(self, field)}; it must lie in [0, 1)")
-        for field in ("unknown_weight", "source_power"):
-            if not 0 <= getattr(self, field) <= 1:
-                raise ValueError(f"fit.{field} is {getattr(self, field)}; it must lie in [0, 1]")
+        weights = {f"assumed_benign.{label}": weight for label, weight in self.assumed_benign.items()}
+        for field, value in {"source_power": self.source_power, **weights}.items():
+            if not 0 <= value <= 1:
+                raise ValueError(f"fit.{field} is {value}; it must lie in [0, 1]")
         return self
 
     @model_validator(mode="after")

@@ -10,17 +10,17 @@ from torchmetrics.classification import BinaryAveragePrecision
 
 from training.data import UNKNOWN, Batch
 from training.fit_config import WATCHED, FitConfig
-from training.networks.tabular import Network
+from training.networks.tabular import LogisticHead, Network
 from training.networks.text import worst
 from training.optimizers import AdamWithTables
 
 NGRAM_TABLE = "readers.ngram."
 NGRAM_SHARE = 30  # of the rate and per row of a batch, so a row moves its n-grams as far in a batch of any size
-NGRAM_PENALTY = 0.05  # the inverse of the C of liblinear and scikit-learn
+NGRAM_PENALTY = 0.1  # the inverse of the C of liblinear and scikit-learn
 PRETRAINED, PRETRAINED_SHARE = "readers.encoder.", 0.02  # layers that have learned before move slowly
 
 
-def masked_loss(logits_BL: Tensor, labels_BL: Tensor, weights_B: Tensor, *, unknown_weight: float = 0.0) -> Tensor:
+def masked_loss(logits_BL: Tensor, labels_BL: Tensor, weights_B: Tensor, *, assumed_L: Tensor | float = 0.0) -> Tensor:
     """Weighted binary cross-entropy where a label is known, over B x L: a divisor that all ranks share.
 
     An unknown label counts as benign with a small weight or, at 0, not at all.
@@ -28,18 +28,21 @@ def masked_loss(logits_BL: Tensor, labels_BL: Tensor, weights_B: Tensor, *, unkn
     So the mean over ranks, which DDP takes, is that over the global batch, however the unknown labels are spread.
     """
     losses = binary_cross_entropy_with_logits(logits_BL, labels_BL.clamp(min=0), reduction="none")
-    known_BL = torch.where(labels_BL == UNKNOWN, unknown_weight, 1.0)
+    known_BL = torch.where(labels_BL == UNKNOWN, assumed_L, 1.0)
     return (losses * known_BL * weights_B[:, None]).mean()
 
 
 class DetectorModule(L.LightningModule):
     """Trains any network of the registry."""
 
-    def __init__(self, network: Network, config: FitConfig, *, num_labels: int) -> None:
+    def __init__(self, network: Network, config: FitConfig, *, labels: list[str]) -> None:
         super().__init__()
         self.network, self.config = network, config
-        self.metrics = [BinaryAveragePrecision(ignore_index=int(UNKNOWN)) for _ in range(num_labels)]
+        self.metrics = [BinaryAveragePrecision(ignore_index=int(UNKNOWN)) for _ in labels]
         self.registered_metrics = nn.ModuleList(self.metrics)  # so that they move to the device
+        self.assumed_L: Tensor
+        assumed = [config.assumed_benign.get(label, 0.0) for label in labels]
+        self.register_buffer("assumed_L", torch.tensor(assumed), persistent=False)
 
     @property
     def has_sparse_tables(self) -> bool:
@@ -65,14 +68,18 @@ class DetectorModule(L.LightningModule):
         # Dropout is a function of the step and the rank, so that a resumed run repeats what the killed one would do.
         place = self.trainer.fit_loop.total_batch_idx * self.trainer.world_size + self.global_rank
         torch.manual_seed(self.config.seed * 1_000_003 + place)
-        loss = torch.stack([self._loss(head_PL, batch) for head_PL in self.network.each(batch)]).mean()
+        pairs = zip(self.network.head.heads, self.network.each(batch), strict=True)
+        loss = torch.stack([self._loss(head, logits_PL, batch) for head, logits_PL in pairs]).mean()
         self.log("train_loss", loss, batch_size=len(batch["labels_BL"]))
         return loss
 
-    def _loss(self, logits_PL: Tensor, batch: Batch) -> Tensor:
+    def _loss(self, head: nn.Module, logits_PL: Tensor, batch: Batch) -> Tensor:
+        """Of one head: what makes heads on vectors transfer (see FitConfig) would cost a regression on n-grams."""
         logits_BL = worst(logits_PL, batch["owners_P"], num_rows=len(batch["dense_BD"]))
-        weights = {"unknown_weight": self.config.unknown_weight}
-        return masked_loss(logits_BL, batch["labels_BL"], batch["weights_B"], **weights)
+        if isinstance(head, LogisticHead):
+            return masked_loss(logits_BL, batch["labels_BL"], batch["weights_B"])
+        weights_B = batch["weights_B"] * batch["source_weights_B"]
+        return masked_loss(logits_BL, batch["labels_BL"], weights_B, assumed_L=self.assumed_L)
 
     def validation_step(self, batch: Batch) -> None:
         """Collect logits; the metric is computed once, over all ranks."""

@@ -45,7 +45,17 @@ LIMITS = {
 FEWEST_POSITIVES = 30
 NUM_REPLICATES = 20 if IS_SMALL else 200
 # The n-grams alone are what needs no encoder: each member is trained on its own loss.
-RELEASED = AVERAGE.model_copy(update={"benign_suites": TAUGHT, "source_power": 0.5})
+RELEASED = AVERAGE.model_copy(
+    update={
+        "benign_suites": TAUGHT,
+        "source_power": 0.5,
+        "assumed_benign": {label: 0.04 for label in LABELS if label != "any_violation"},
+        "max_epochs": 2 if IS_SMALL else 12,
+        "patience": None,
+        "num_buckets": 1 << 20,
+        "hidden_size": 512,
+    }
+)
 # Of benign events, a quarter of which look as if they broke a rule (see `content_mix.read`), so few are flagged.
 PROMISE = Promise(kind="benign_fpr", limit=0.005)
 FOLD_ROWS = {"train": 15_000, "validation": 4000, "calibration": 2000}

@@ -23,6 +23,7 @@ LABELS = ["hate", "harassment", "self_harm", "sexual", "violence", "jailbreak_in
 LABELS += ["malware_cyber", "illicit_other", "toxic", "any_violation"]
 KEPT = HOME / "bench" / "content"  # fits and predictions, by the digest of what they were made from
 TAUGHT = ["homonyms", "security_work", "money_matters", "everyday"]  # benign suites to learn from
+TAUGHT += ["harmless_targets", "other_peoples_lives", "odd_rules"]
 HELD = ["safety_questions", "fiction_and_history", "counter_speech", "informal_english"]  # to set thresholds with
 AVERAGE = FitConfig(
     network="average",

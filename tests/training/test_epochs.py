@@ -74,10 +74,9 @@ def test_a_source_weighs_by_the_power_of_its_rows(tmp_path: Path) -> None:
     spec = behaviour_spec(source_power=0.5)
     path = write_run(tmp_path / "run", spec, rows=rows) / "training_set.parquet"
 
-    weights = DetectorData(path, spec, cache=tmp_path).train.weights
-    every = DetectorData(path, behaviour_spec(), cache=tmp_path).train.weights
+    weights = DetectorData(path, spec, cache=tmp_path).train.source_weights
     train = pq.read_table(path, filters=[("split", "=", "train")])["source"].to_numpy()
-    sums = {name: float((weights / every)[train == name].sum()) for name in ("small", "large")}
+    sums = {name: float(weights[train == name].sum()) for name in ("small", "large")}
 
     sizes = {name: int((train == name).sum()) for name in sums}
     assert sums["large"] / sums["small"] == pytest.approx((sizes["large"] / sizes["small"]) ** 0.5, rel=1e-4)

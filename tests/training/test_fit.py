@@ -18,6 +18,7 @@ from training.detector import DetectorSpec
 from training.encoder import Encoder
 from training.export import complete
 from training.fit import fit
+from training.fit_config import WATCHED
 from training.golden import GoldenMismatch, check_golden, write_golden
 from training.networks.behaviour import BehaviourNetwork
 from training.networks.registry import NETWORKS
@@ -61,6 +62,19 @@ def test_a_run_leaves_its_curves(run_dir: Path) -> None:
 
     assert {"train_loss", "validation_loss", "validation_average_precision"} == {point["name"] for point in curves}
     assert all(point.keys() == {"epoch", "step", "name", "value"} for point in curves)
+
+
+def test_without_patience_the_last_epoch_is_kept(tmp_path: Path) -> None:
+    spec = text_spec(max_epochs=5, learning_rate=0.5, patience=None)
+    run = write_run(tmp_path / "run", spec, rows=texts(300))
+
+    fit(run)
+
+    curve = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    watched = [one["value"] for one in curve if one["name"] == WATCHED]
+    assert len(watched) == 5
+    assert max(watched) > watched[-1]  # so the best on validation rows is another
+    assert torch.load(run / "checkpoints" / "best.ckpt", weights_only=True)["epoch"] == 4
 
 
 def test_a_bundle_scores_what_the_fit_predicted(run_dir: Path) -> None:

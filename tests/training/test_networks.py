@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 from rtdl_num_embeddings import PeriodicEmbeddings as PublishedEmbeddings
 
 from tests.training.conftest import behaviour_spec, payments, text_spec, texts, tiny_encoder, write_run
-from training.data import DetectorData
+from training.benign import own_suites, read_contrasts, read_suite
+from training.data import UNKNOWN, DetectorData
 from training.detector import DetectorSpec
 from training.encoder import Encoder
-from training.module import masked_loss
+from training.module import DetectorModule, masked_loss
 from training.networks.registry import NETWORKS, build_network
 from training.networks.tabular import FREQUENCY_SCALE, NUM_FREQUENCIES, PeriodicEmbeddings
 from training.networks.text import NgramRegression, TextNetwork, inverse_document_frequency, worst
@@ -105,21 +106,61 @@ def test_a_record_scores_as_its_worst_passage(sizes: list[int], random: Random) 
 def test_a_label_that_nobody_knows_may_count_a_little_as_benign() -> None:
     logits, labels, weights = torch.ones(1, 2), torch.tensor([[1.0, -1.0]]), torch.ones(1)
 
-    masked, weak = (masked_loss(logits, labels, weights, unknown_weight=share) for share in (0.0, 0.2))
+    masked, weak = (masked_loss(logits, labels, weights, assumed_L=share) for share in (0.0, 0.2))
 
     benign = torch.nn.functional.softplus(torch.tensor(1.0))
     assert torch.isclose(weak - masked, 0.2 * benign / 2)
 
 
-def test_texts_of_a_benign_suite_are_shown_as_benign(tmp_path: Path) -> None:
+def test_texts_of_a_benign_suite_are_shown_as_benign_beside_what_breaks_a_rule_in_their_words(tmp_path: Path) -> None:
     plain = data_of(tmp_path / "plain", text_spec(), texts(100))
-    data = data_of(tmp_path / "more", text_spec(benign_suites=["homonyms"]), texts(100))
+    spec = text_spec(benign_suites=["homonyms"])
+    spec = spec.model_copy(update={"labels": [*spec.labels, "any_violation"], "promises": {}})
+    rows = texts(100).append_column("any_violation", pa.nulls(100, pa.int8()))
+    data = data_of(tmp_path / "more", spec, rows)
 
     added = data.train.labels[len(plain.train.labels) :]
+    is_contrast = added[:, spec.labels.index("any_violation")] == 1
 
-    assert len(added) > 100
-    assert (added == 0).all()
+    assert (~is_contrast).sum() == len(read_suite("homonyms", None)) > 100
+    assert (added[~is_contrast] == 0).all()
+    assert is_contrast.sum() == len(read_contrasts("homonyms")[0]) > 50
+    assert (added[is_contrast][:, :-1] == UNKNOWN).all()
     assert len(data.validation.labels) == len(plain.validation.labels)
+
+
+def test_no_text_is_benign_in_one_suite_and_breaks_a_rule_in_another() -> None:
+    benign = {text for name in own_suites() for text in read_suite(name, None)}
+    harmful = {text for name in own_suites() for text in read_contrasts(name)[0]}
+
+    assert harmful
+    assert not benign & harmful
+
+
+def test_what_nobody_judged_is_assumed_benign_by_heads_on_vectors_alone(tmp_path: Path) -> None:
+    members = {"network": "average", "members": ["ngram", "static"], "pretrained": tiny_encoder(tmp_path / "tiny")}
+    plain, assuming = (text_spec(**members, **more) for more in ({}, {"assumed_benign": {"fraud_spam": 0.5}}))
+    data = data_of(tmp_path, plain, texts(100))
+    network = build_network(plain, data.encoder)
+    batch = data.train.batch(np.arange(32))
+    batch["labels_BL"] = torch.full_like(batch["labels_BL"], UNKNOWN)
+    each = list(zip(network.head.heads, network.each(batch), strict=True))
+
+    masked, weak = (
+        [DetectorModule(network, spec.fit, labels=spec.labels)._loss(head, logits, batch) for head, logits in each]
+        for spec in (plain, assuming)
+    )
+
+    assert [loss.item() for loss in masked] == [0, 0]
+    assert [loss.item() > 0 for loss in weak] == [False, True]
+
+
+def test_only_a_label_of_the_detector_is_assumed() -> None:
+    spec = text_spec().model_dump()
+    spec["fit"]["assumed_benign"] = {"fraud_span": 0.1}
+
+    with pytest.raises(ValueError, match=r"fit.assumed_benign has \['fraud_span'\]"):
+        DetectorSpec.model_validate(spec)
 
 
 def test_a_suite_cannot_be_learned_and_judge(tmp_path: Path) -> None:
