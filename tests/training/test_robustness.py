@@ -160,8 +160,10 @@ def test_a_suite_that_nobody_has_fails_the_gate_and_one_of_a_file_is_read(run_di
     evaluate_run(run_dir, data=tmp_path)
 
     (run_dir / "detector.json").write_text(spam_spec().model_dump_json())
-    suites = {one.suite: one for one in stored_evaluation(run_dir).benign_suites}
+    evaluation = stored_evaluation(run_dir)
+    suites = {one.suite: one for one in evaluation.benign_suites}
+    scores = Scorer.load(run_dir / "bundle").score(pa.table({"text": [rows["text"][0], rows["text"][2]]}))
     verdict = Verdict.model_validate_json((run_dir / "verdict.json").read_bytes())
     assert suites["ours"].num_texts == 2
     assert "benign suite not_there: 'not_there' is none of" in verdict.reason
-    assert suites["ours"].num_flagged == 0
+    assert suites["ours"].num_flagged == (scores[:, 0] >= evaluation.thresholds["fraud_spam"].threshold).sum()
