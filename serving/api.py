@@ -11,7 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import FileResponse, RedirectResponse, Response
 from starlette.routing import Route
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from serving.batcher import Overloaded
 from serving.bulk import BulkAnswer
@@ -163,19 +163,41 @@ BENTOML = ("/healthz", "/livez", "/readyz", "/docs.json", "/schema.json", TABLES
 
 def build_app(bentoml: ASGIApp | None) -> Starlette:
     """The routes as one ASGI app, with BentoML's own behind them; `app.state.desk` is set by whoever runs it."""
-    refused = {Refusal: _refused, HTTPException: _refused, **dict.fromkeys(_REFUSALS, _refused)}
+    refused = dict.fromkeys(_REFUSED, _refused)
     theirs = [Route(path, bentoml) for path in BENTOML] if bentoml else []
-    app = Starlette(routes=[*ROUTES, *theirs], exception_handlers=refused)
+    app = Api(routes=[*ROUTES, *theirs], exception_handlers=refused)
     app.router.redirect_slashes = False
     return app
 
 
+class Api(Starlette):
+    """Whose most asked routes are reached directly: the walk through Starlette's layers is a fifth of a request's CPU.
+
+    What those layers would do is done here, a refusal, and by the guard, which answers any other error.
+    """
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer."""
+        endpoint = _DIRECT.get(scope["path"]) if scope["type"] == "http" and scope["method"] == "POST" else None
+        if endpoint is None:
+            await super().__call__(scope, receive, send)
+            return
+        request = Request({**scope, "app": self}, receive)
+        try:
+            response = await endpoint(request)
+        except _REFUSED as error:
+            response = await _refused(request, error)
+        await response(scope, receive, send)
+
+
+_DIRECT = {"/v1/decisions": decisions, "/v1/scores": scores, "/v1/moderations": moderations}
 _REFUSALS: dict[type[Exception], tuple[int, str]] = {
     InvalidEvent: (400, "invalid_request"),
     NotServed: (404, "not_served"),
     Overloaded: (429, "overloaded"),
     LogFull: (503, "log_full"),
 }
+_REFUSED: tuple[type[Exception], ...] = (Refusal, HTTPException, *_REFUSALS)
 
 
 async def _refused(request: Request, error: Exception) -> Response:

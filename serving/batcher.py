@@ -11,7 +11,8 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 INLINE_S = 0.003
 BATCH_S = 0.05
-_AHEAD = 2  # batches given to the thread, which begins the second without waiting for the event loop
+BYPASS_FROM = 16
+_AHEAD = 1  # full batch more than there are threads, which begin it without waiting for the event loop
 
 
 class Overloaded(Exception):
@@ -22,11 +23,11 @@ class MicroBatcher(Generic[Item, Result]):
     """Calls `work(items)`, which answers one result per item in order, with what queued while the last call ran.
 
     A batch holds what takes about 50 ms, so that who came first is answered before the work on many is done.
-    From `bypass_from` items on, a request is a batch already and goes by itself, since a queue would only add a hop.
+    From 16 items on, a request is a batch already and goes by itself, since a queue would only add a hop.
     Work that never waits for anything (`is_pure`) and is expected to take under 3 ms runs on the event loop, which
     saves the CPU of handing it to a thread and back. What waited longer than `max_wait_s` is refused and not worked on:
     nobody would be helped by a late answer. A failing call fails every request in it: check items before they are
-    queued.
+    queued. `num_threads` of the executor may be kept busy, each with a batch of its own.
     """
 
     def __init__(
@@ -35,14 +36,14 @@ class MicroBatcher(Generic[Item, Result]):
         executor: Executor,
         *,
         is_pure: bool = False,
+        num_threads: int = 1,
         max_batch: int = 64,
         max_waiting: int = 4096,
         max_wait_s: float = 1.0,
-        bypass_from: int = 16,
     ) -> None:
         self._work, self._executor, self._is_pure = work, executor, is_pure
-        self._max_batch, self._max_waiting, self._bypass_from = max_batch, max_waiting, bypass_from
-        self._max_wait_s = max_wait_s
+        self._max_batch, self._max_waiting, self._max_wait_s = max_batch, max_waiting, max_wait_s
+        self._num_threads = num_threads
         self._waiting: deque[_Waiting[Item, Result]] = deque()
         self._num_waiting = 0
         self._num_given = 0  # batches that are worked on
@@ -55,7 +56,7 @@ class MicroBatcher(Generic[Item, Result]):
         if self._num_waiting + len(items) > self._max_waiting:
             raise Overloaded(f"{self._num_waiting} events are waiting; the limit is {self._max_waiting}")
         loop = asyncio.get_running_loop()
-        if len(items) >= self._bypass_from:
+        if len(items) >= BYPASS_FROM:
             return await self._alone(items, loop)
         waiting: _Waiting[Item, Result] = _Waiting(items, loop.create_future(), loop.time())
         self._waiting.append(waiting)
@@ -87,8 +88,9 @@ class MicroBatcher(Generic[Item, Result]):
         return max(1, min(self._max_batch, int(BATCH_S / self._item_s)))
 
     def _has_room(self) -> bool:
-        """Whether a batch may be started: where one is worked on, only a full one, which would not grow by waiting."""
-        return self._num_given == 0 or (self._num_given < _AHEAD and self._num_waiting >= self._most())
+        """Whether a batch may be started: where no thread is free, only a full one, which would not grow by waiting."""
+        num_free = self._num_threads - self._num_given
+        return num_free > 0 or (num_free + _AHEAD > 0 and self._num_waiting >= self._most())
 
     def _call(self, loop: asyncio.AbstractEventLoop) -> None:
         """Let the event loop start a batch."""

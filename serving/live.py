@@ -133,6 +133,12 @@ class Live:
             for one, by_label in zip(glanced, scores, strict=True)
         ]
 
+    @cached_property
+    def encodes_all(self) -> bool:
+        """Whether every event goes through an encoder, and nothing is read from a store before it."""
+        is_cascade = isinstance(self.scorer, Cascade)
+        return "encoder" in self.spec.fit.readers and not is_cascade and not self.inputs
+
     def is_long(self, event: Event) -> bool:
         """Whether an encoder reads the event's text in several windows."""
         return self.spec.text is not None and len(event[self.spec.text]) > LONG

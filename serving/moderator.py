@@ -1,6 +1,7 @@
 """The walk of an event through the service: features, scores, decision, log, and only then the answer."""
 
 import asyncio
+import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -38,11 +39,23 @@ class Call:
 
 
 class Scorers(NamedTuple):
-    """The threads that score: one, and two for what the first member of a cascade does not answer alone."""
+    """The threads that score: one, and two for what the first member of a cascade does not answer alone.
+
+    A release that encodes every event has `num_encoding` threads to itself, each of which encodes on one core.
+    """
 
     first: Executor
     whole: Executor
     long: Executor
+    encoding: Executor
+    num_encoding: int = 1
+
+    @classmethod
+    def of_cores(cls) -> "Scorers":
+        """As many threads that encode as there are cores."""
+        num_cores = os.cpu_count() or 1
+        first, whole, long = (ThreadPoolExecutor(1, name) for name in ("scorer", "whole", "long"))
+        return cls(first, whole, long, ThreadPoolExecutor(num_cores, "encoding"), num_cores)
 
 
 @dataclass(frozen=True)
@@ -57,7 +70,10 @@ class Champion:
     @classmethod
     def of(cls, live: Live, scorers: Scorers, *, may_run_inline: bool = True) -> "Champion":
         """Put queues before a release; what reads features waits for a store and never runs inline."""
-        first = MicroBatcher(live.glance, scorers.first, is_pure=may_run_inline and not live.inputs)
+        if live.encodes_all:
+            first = MicroBatcher(live.glance, scorers.encoding, num_threads=scorers.num_encoding)
+        else:
+            first = MicroBatcher(live.glance, scorers.first, is_pure=may_run_inline and not live.inputs)
         return cls(live, first, MicroBatcher(live.settle, scorers.whole), MicroBatcher(live.settle, scorers.long))
 
     async def assess(self, events: Sequence[Event]) -> Sequence[Assessment]:
@@ -115,8 +131,7 @@ class Moderator:
         self.trials: Mapping[str, Trial] = {}
         self._shadows, self._role = shadows, role
         self._vault, self._pushes = vault, pushes
-        threads = (ThreadPoolExecutor(1, thread_name_prefix=name) for name in ("scorer", "whole", "long"))
-        self._scorers = Scorers(*threads)
+        self._scorers = Scorers.of_cores()
         self._budget, self._strikes = acted
 
     def install(self, detector: str, live: Live | None) -> None:

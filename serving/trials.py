@@ -91,7 +91,8 @@ class Trials:
             self._refuse(challenge, error)
             return None
         executor = ThreadPoolExecutor(1, thread_name_prefix="canary")
-        return Trial(Canary(challenge), Champion.of(live, Scorers(executor, executor, executor), may_run_inline=False))
+        scorers = Scorers(executor, executor, executor, executor)
+        return Trial(Canary(challenge), Champion.of(live, scorers, may_run_inline=False))
 
     def _refuse(self, challenge: Challenge, error: Exception) -> None:
         why = f"{type(error).__name__}: {error}"

@@ -42,6 +42,21 @@ def test_quick_work_that_never_waits_runs_on_the_loop_and_other_work_does_not() 
     assert seen == ["scorer_0", "MainThread", "MainThread", "scorer_0", "scorer_0", "scorer_0"]
 
 
+def test_as_many_batches_are_worked_on_at_once_as_there_are_threads() -> None:
+    meeting = threading.Barrier(3)
+
+    def work(items: list[int]) -> list[int]:
+        meeting.wait(30)  # none is done before all three are worked on
+        return items
+
+    with ThreadPoolExecutor(3) as executor:
+        batcher = MicroBatcher[int, int](work, executor, num_threads=3, max_batch=1)
+
+        answers = run(batcher, *([at] for at in range(6)))
+
+    assert answers == [[at] for at in range(6)]
+
+
 def test_too_much_waiting_and_waiting_too_long_are_refused_and_cost_no_work() -> None:
     worked: list[int] = []
 

@@ -16,6 +16,7 @@ class Live:
     """A cascade whose whole network reads no long text before it is `told` to."""
 
     inputs: Sequence[str] = ()
+    encodes_all = False
 
     def __init__(self) -> None:
         self.told, self.settled_in = threading.Event(), list[str]()
@@ -39,7 +40,7 @@ def assessment(score: float) -> Assessment:
 
 @pytest.fixture
 def scorers() -> Iterator[Scorers]:
-    executors = [ThreadPoolExecutor(1, thread_name_prefix=name) for name in Scorers._fields]
+    executors = [ThreadPoolExecutor(1, thread_name_prefix=name) for name in ("first", "whole", "long", "encoding")]
     yield Scorers(*executors)
     for executor in executors:
         executor.shutdown()
