@@ -78,6 +78,8 @@ def _source_weights(table: pa.Table, power: float) -> Floats:
     """By which a source of n rows weighs as much as n to the power; 1 on the mean of rows."""
     if power == 1:
         return np.ones(len(table), np.float32)
+    if "source" not in table.column_names:
+        raise ValueError(f"fit.source_power is {power}; the training set has no column 'source' to weigh by")
     sources = pc.fill_null(pc.cast(table["source"], pa.string()), "").to_numpy()
     _, of_row, sizes = np.unique(sources.astype(str), return_inverse=True, return_counts=True)
     shares = sizes[of_row] ** (power - 1)

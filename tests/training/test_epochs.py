@@ -67,6 +67,14 @@ def test_how_flat_a_labels_loss_is_does_not_depend_on_how_many_rows_an_epoch_sho
     assert np.multiply(data.curvature, len(data.rows)) == pytest.approx(np.multiply(whole.curvature, len(whole.rows)))
 
 
+def test_sources_that_are_not_told_are_not_weighed(tmp_path: Path) -> None:
+    spec = behaviour_spec(source_power=0.5)
+    path = write_run(tmp_path / "run", spec, rows=payments(600)) / "training_set.parquet"
+
+    with pytest.raises(ValueError, match=r"fit.source_power is 0.5; the training set has no column 'source'"):
+        DetectorData(path, spec, cache=tmp_path)
+
+
 def test_a_source_weighs_by_the_power_of_its_rows(tmp_path: Path) -> None:
     rows = payments(600)
     sources = np.where(np.arange(len(rows)) % 10 == 0, "small", "large")
