@@ -36,8 +36,8 @@ class SuiteMissing(ValueError):
 
 def read_suite(name: str, data: Path | None) -> list[str]:
     """The texts of a suite."""
-    if name in own_suites():
-        return _generate(own_suites()[name]["texts"], own_suites()[name]["words"], seed=name)
+    if suite := own_suites().get(name):
+        return _generate(suite["texts"], suite["words"], seed=name)
     path = data / name / "data.parquet" if data else None
     if path is None or not path.exists():
         where = "no data directory is set (MEWS_DATA)" if data is None else "the data directory lacks it"

@@ -17,7 +17,7 @@ class PenalisedDescent(Optimizer):
     The steps of a column are divided by its `curvature`, the mean of p (1 - p) over the rows: a rare label's loss is so
     flat that at a common rate it is hardly learned when a frequent one's is done. So each comes near the minimum of its
     penalised loss, as a solver for logistic regression finds it: on validation rows of content_mix, seven of whose
-    eleven labels fewer than 4 rows in 100 have, macro average precision rose from .914 to .925.
+    eleven labels fewer than 4 rows in 100 have, macro average precision rose from .914 to .925 (at C = 20).
     """
 
     def __init__(self, groups: list[dict[str, Any]], *, learning_rate: float) -> None:
