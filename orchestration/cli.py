@@ -33,6 +33,7 @@ def _end_quietly() -> None:
 
 atexit.register(_end_quietly)  # the first to be registered is the last to run
 warnings.filterwarnings("ignore", ".* is currently in (beta|preview)")  # Dagster is pinned: read before a bump
+warnings.filterwarnings("ignore", "AssetExecutionContext.run_id is deprecated")  # asked for by Dagster's own pipes
 
 PROFILE = Annotated[
     Literal["embedded", "team"], typer.Option(help="embedded: SQLite, no servers; team: PostgreSQL and Redis.")
@@ -115,7 +116,7 @@ def run(
     from orchestration.runs import run_detector
     from orchestration.settings import Settings
 
-    result = run_detector(Settings.from_environment(), detector, until=until)
+    result = run_detector(Settings.from_environment(), detector, until=until, is_shown=True)
     typer.echo(result.line)
     raise typer.Exit(0 if result.is_success else 1)
 
@@ -126,7 +127,7 @@ def search(detector: DETECTOR) -> None:
     from orchestration.runs import materialize
     from orchestration.settings import Settings
 
-    result = materialize(Settings.from_environment(), [f"{detector}/search"])
+    result = materialize(Settings.from_environment(), [f"{detector}/search"], is_shown=True)
     typer.echo(result.line)
     raise typer.Exit(0 if result.is_success else 1)
 

@@ -82,7 +82,7 @@ def deploy(detector: DETECTOR) -> None:
     from orchestration.runs import run_detector
     from orchestration.settings import Settings
 
-    result = run_detector(Settings.from_environment(), detector, stages=["deployment"])
+    result = run_detector(Settings.from_environment(), detector, stages=["deployment"], is_shown=True)
     typer.echo(result.line)
     raise typer.Exit(0 if result.is_success else 1)
 

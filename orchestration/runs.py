@@ -51,11 +51,12 @@ def materialize(
     first: date | None = None,
     last: date | None = None,
     tags: dict[str, str] | None = None,
+    is_shown: bool = False,
 ) -> RunResult:
     """Materialize assets (`lake/payments`, `content/candidate`) and their checks in one run; days from first to last.
 
     Assets with days and assets without cannot share a run. A refused batch or a failed gate is an answer, not an
-    exception.
+    exception. Where the run `is_shown`, the terminal shows its stages; the event log has it all.
     """
     if first is not None:
         tags = {**(tags or {}), _RANGE_START: first.isoformat(), _RANGE_END: (last or first).isoformat()}
@@ -65,19 +66,26 @@ def materialize(
             instance=instance,
             asset_selection=[dg.AssetKey.from_user_string(key) for key in keys],
             tags=tags,
-            run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},  # the event log has it all
+            run_config={"loggers": {"terminal": {"config": {"is_shown": is_shown}}}},
             raise_on_error=False,
         )
     return RunResult(result.run_id, result.success, _reason(result.all_events), time.monotonic() - started)
 
 
-def run_detector(settings: Settings, detector: str, *, until: str = "release", stages: Sequence[str] = ()) -> RunResult:
+def run_detector(
+    settings: Settings,
+    detector: str,
+    *,
+    until: str = "release",
+    stages: Sequence[str] = (),
+    is_shown: bool = False,
+) -> RunResult:
     """Run a detector's chain from its training set to the stage `until`, or just the stages named."""
     if until not in STAGES:
         raise ValueError(f"until is {until!r}; it must be one of {', '.join(STAGES)}")
     chosen = stages or STAGES[: STAGES.index(until) + 1]
     tags = {"started_by": who()}
-    return materialize(settings, [f"{detector}/{stage}" for stage in chosen], tags=tags)
+    return materialize(settings, [f"{detector}/{stage}" for stage in chosen], tags=tags, is_shown=is_shown)
 
 
 def failure_since(settings: Settings, moment: datetime) -> str | None:

@@ -1,7 +1,7 @@
 """Turns a training set into batches whose content depends on the seed alone, on any number of devices."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -212,9 +212,18 @@ def with_suites(table: pa.Table, spec: DetectorSpec) -> pa.Table:
 class DetectorData(L.LightningDataModule):
     """The training set of a run: encoder fitted on the training split, batches for training and validation."""
 
-    def __init__(self, path: Path, spec: DetectorSpec, *, cache: Path, num_micro_batches: int = 1) -> None:
+    def __init__(
+        self,
+        path: Path,
+        spec: DetectorSpec,
+        *,
+        cache: Path,
+        num_micro_batches: int = 1,
+        report: Callable[[int, int], None] = lambda *_: None,
+    ) -> None:
+        """`report` is told how many passages a pretrained encoder has read, of how many."""
         super().__init__()
-        self.spec, self.cache, self.num_micro_batches = spec, cache, num_micro_batches
+        self.spec, self.cache, self.num_micro_batches, self.report = spec, cache, num_micro_batches, report
         self.table = read_kept(path)
         train = self.split("train")
         self.pretrained = pretrained_of(spec.fit, cache)
@@ -238,7 +247,7 @@ class DetectorData(L.LightningDataModule):
         examples = Examples.of(table, self.spec, encoder=self.encoder)
         if self.pretrained is None or not self.spec.fit.has_frozen_encoder:
             return examples
-        vectors = self.pretrained.vectors(examples.inputs.bags[PIECES])
+        vectors = self.pretrained.vectors(examples.inputs.bags[PIECES], report=self.report)
         return replace(examples, inputs=replace(examples.inputs, vectors=vectors))
 
     @property

@@ -25,6 +25,7 @@ from training.module import DetectorModule
 from training.networks.registry import build_network
 from training.networks.text import TextNetwork
 from training.progress import Progress
+from training.reports import CURVES, READING, Reading
 from training.weights import write_weights
 
 CHECKPOINT_EVERY_STEPS = 50
@@ -53,7 +54,13 @@ def _fit(run_dir: Path, *, cache: Path, until: Until) -> None:
     torch.set_num_threads(1)  # sums in one order on any machine; a second thread cost 4x the CPU time beside other work
 
     num_micro_batches = _num_micro_batches(run_dir)
-    data = DetectorData(run_dir / "training_set.parquet", spec, cache=cache, num_micro_batches=num_micro_batches)
+    data = DetectorData(
+        run_dir / "training_set.parquet",
+        spec,
+        cache=cache,
+        num_micro_batches=num_micro_batches,
+        report=Reading(run_dir / READING),
+    )
     network = build_network(spec, data.encoder)
     if isinstance(network, TextNetwork):
         network.start_from(data.train.inputs, data.shares, data.pretrained)
@@ -75,7 +82,7 @@ def _fit(run_dir: Path, *, cache: Path, until: Until) -> None:
         use_distributed_sampler=False,  # the loader already gives each rank its rows
         callbacks=[
             *([EarlyStopping(WATCHED, mode="max", patience=patience)] if patience else []),
-            Progress(run_dir / "metrics.jsonl"),
+            Progress(run_dir / CURVES),
             best,
             ModelCheckpoint(checkpoints, "step", every_n_train_steps=CHECKPOINT_EVERY_STEPS, save_last="link"),
         ],

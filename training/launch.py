@@ -9,14 +9,16 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
+from itertools import chain
 from pathlib import Path
 
 from dagster_pipes import DAGSTER_PIPES_CONTEXT_ENV_VAR, open_dagster_pipes
 
 from training.detector import DetectorSpec
+from training.reports import CURVES, READING, new_lines
 
 MAX_RESTARTS = 3  # torchrun starts all ranks again when one dies; each goes on from the last checkpoint
 POLL_S = 0.5
@@ -50,15 +52,15 @@ def train(run_dir: Path, *, report: Callable[[str], None]) -> None:
     """Run the fit in a process group of its own and report its curves live; raises SystemExit with its status."""
     process = subprocess.Popen(command(run_dir), start_new_session=True, env=environment())
     before = signal.signal(signal.SIGTERM, lambda *_: os.killpg(process.pid, signal.SIGTERM))
-    lines = new_lines(run_dir / "metrics.jsonl")
+    files = [new_lines(run_dir / name) for name in (READING, CURVES)]
+    is_over = False
     try:
-        while is_running(process):
-            for line in next(lines):
+        while not is_over:
+            is_over = not is_running(process)
+            for line in chain.from_iterable(map(next, files)):
                 report(line)
     finally:
         signal.signal(signal.SIGTERM, before)
-    for line in next(lines):
-        report(line)
     if process.returncode:
         raise SystemExit(f"training of {run_dir.name} ended with status {process.returncode}; its last words are above")
     if not (run_dir / "bundle" / "dense.onnx").exists():
@@ -83,21 +85,6 @@ def environment() -> dict[str, str]:
     See https://github.com/pytorch/pytorch/issues/135712.
     """
     return {**os.environ, "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
-
-
-def new_lines(path: Path) -> Iterator[list[str]]:
-    """Each time, the whole lines that were added to a file since; a file that was cut is read on from its end."""
-    offset = 0
-    while True:
-        found = []
-        if path.exists():
-            with path.open(encoding="utf-8") as file:
-                offset = min(offset, path.stat().st_size)
-                file.seek(offset)
-                while (line := file.readline()).endswith("\n"):
-                    offset = file.tell()
-                    found.append(line.strip())
-        yield found
 
 
 def is_running(process: subprocess.Popen[bytes]) -> bool:

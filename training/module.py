@@ -35,7 +35,7 @@ def masked_loss(logits_BL: Tensor, labels_BL: Tensor, weights_B: Tensor, *, assu
 def _seed(number: int) -> None:
     """As `torch.manual_seed`, which notes a stack for each kind of accelerator that is not there: 1 ms per step."""
     torch.default_generator.manual_seed(number)
-    if torch.cuda.is_initialized():
+    if torch.cuda.is_available():
         torch.cuda.manual_seed(number)
 
 

@@ -5,7 +5,6 @@ Imports `transformers` and its kin where they are used, so that detectors withou
 """
 
 import hashlib
-import logging
 import warnings
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,7 +21,7 @@ from torch import Tensor, nn
 
 from training.encoder import Floats
 from training.reader import WINDOW, Bags
-from training.vectors import Embedder, VectorCache, open_graph
+from training.vectors import Embedder, Report, VectorCache, open_graph
 
 Pieces = npt.NDArray[np.int64]
 
@@ -107,9 +106,9 @@ class Pretrained:
                 quantised.rename(graph)
         return graph
 
-    def vectors(self, passages: Bags) -> Floats:
-        """Vectors [P, E] of passages; the ones that no run has computed before are computed, which is logged."""
-        return VectorCache(self.folder).vectors(self.graph, passages, report=logging.getLogger(__name__).info)
+    def vectors(self, passages: Bags, *, report: Report) -> Floats:
+        """Vectors [P, E] of passages; the ones that no run has computed before are computed, which is reported."""
+        return VectorCache(self.folder).vectors(self.graph, passages, report=report)
 
     def distilled(self, size: int) -> Floats:
         """Static vectors of the word pieces [V, size]."""

@@ -28,6 +28,7 @@ from training.detector import DetectorSpec
 from training.evaluation import Evaluation
 from training.gate import Verdict
 from training.policy import Contract
+from training.reports import CURVES
 
 ALIAS = "candidate"
 _MAX_DESCRIPTION = 5000  # characters that MLflow's tables hold
@@ -86,7 +87,7 @@ def _log_and_register(run_dir: Path, spec: DetectorSpec, digest: str) -> Registe
     with mlflow.start_run(experiment_id=_experiment(spec.name), run_name=run_dir.name, tags=tags) as run:
         mlflow.log_params({**spec.fit.model_dump(), "feature_service": spec.feature_service})
         mlflow.log_metrics(dict(_figures(evaluation)))
-        _log_curves(run.info.run_id, run_dir / "metrics.jsonl")
+        _log_curves(run.info.run_id, run_dir / CURVES)
         mlflow.log_input(_data_set(run_dir, spec), context="training")
         for name in _ARTIFACTS:
             if (run_dir / name).exists():  # a run from a shell may have no manifest

@@ -29,6 +29,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from training import launch, near_duplicates
 from training.detector import DetectorSpec
 from training.fit_config import WATCHED, FitConfig
+from training.reports import CURVES, new_lines
 from training.search_space import Range, Search
 
 WARM_UP_TRIALS = 4  # that are never stopped: the first to be compared with
@@ -47,7 +48,7 @@ def main() -> None:
         print(search(folder, report=lambda line: print(line, flush=True)))  # noqa: T201
         return
     with open_dagster_pipes() as pipes:
-        search(folder, report=pipes.log.info)
+        pipes.log.info(search(folder, report=pipes.log.info))
         pipes.report_asset_materialization()
 
 
@@ -105,7 +106,7 @@ class _Runner:
         except ValueError as error:
             raise TrialFailed(f"trial {trial.number} is no fit: {tried}") from error
         run_dir = self._lay_out(trial.number, fit)
-        best, lines = 0.0, launch.new_lines(run_dir / "metrics.jsonl")
+        best, lines = 0.0, new_lines(run_dir / CURVES)
         with self._training(trial.number, run_dir) as process:
             is_running = True
             while is_running:

@@ -22,6 +22,7 @@ from training.reader import Bags, windows
 
 GRAPH = "encoder.onnx"  # the pretrained encoder of a bundle, frozen or tuned
 CHUNK = 2000  # passages between two commits: what a killed run loses at most
+Report = Callable[[int, int], None]  # how many passages are read, of how many
 
 
 @dataclass(frozen=True)
@@ -64,8 +65,8 @@ class VectorCache:
 
     folder: Path
 
-    def vectors(self, graph: Path, passages: Bags, *, report: Callable[[str], None]) -> Floats:
-        """As `Embedder.vectors`, on all cores, computing only what no run has computed before."""
+    def vectors(self, graph: Path, passages: Bags, *, report: Report) -> Floats:
+        """As `Embedder.vectors`, on all cores, computing only what no run has computed before, and reporting it."""
         with graph.open("rb") as file:
             name = hashlib.file_digest(file, "sha256").hexdigest()[:32]
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -84,9 +85,7 @@ class VectorCache:
                 )
         return result
 
-    def _compute(
-        self, store: sqlite3.Connection, embedder: Embedder, passages: Bags, *, report: Callable[[str], None]
-    ) -> None:
+    def _compute(self, store: sqlite3.Connection, embedder: Embedder, passages: Bags, *, report: Report) -> None:
         """Add what is missing, a chunk and a commit at a time."""
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             for first in range(0, len(passages), CHUNK):
@@ -96,7 +95,7 @@ class VectorCache:
                 pairs = [(_digest(one, 0), vector.tobytes()) for one, vector in zip(alone, vectors, strict=True)]
                 store.executemany("INSERT OR IGNORE INTO vectors VALUES (?, ?)", pairs)
                 store.commit()
-                report(f"{first + len(chunk)} of {len(passages)} passages read by the pretrained encoder")
+                report(first + len(chunk), len(passages))
 
 
 def _digest(passages: Bags, at: int) -> bytes:

@@ -3,6 +3,7 @@
 import dagster as dg
 
 from orchestration.settings import Settings
+from orchestration.terminal import terminal
 
 
 @dg.definitions
@@ -11,4 +12,5 @@ def resources() -> dg.Definitions:
     return dg.Definitions(
         resources={"settings": Settings.from_environment(), "pipes": dg.PipesSubprocessClient()},
         executor=dg.in_process_executor,
+        loggers={"terminal": terminal},
     )

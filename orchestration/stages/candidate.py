@@ -31,7 +31,7 @@ def candidate(spec: DetectorSpec) -> dg.AssetsDefinition:
     def asset(
         context: dg.AssetExecutionContext, settings: dg.ResourceParam[Settings], pipes: dg.PipesSubprocessClient
     ) -> dg.MaterializeResult:
-        run_dir = prepare(spec, settings, context.run_id, started_by=context.run.tags.get("started_by"))
+        run_dir = prepare(spec, settings, context.run.run_id, started_by=context.run.tags.get("started_by"))
         command = [sys.executable, "-m", "training.launch", str(run_dir)]
         env = {**os.environ, "MLFLOW_TRACKING_URI": settings.tracking_uri}
         result = pipes.run(context=context, command=command, env=env).get_materialize_result()

@@ -24,7 +24,7 @@ def training_set(spec: DetectorSpec) -> dg.AssetsDefinition:
         from feature_repo.store import open_store
         from feature_repo.training_set import build
 
-        folder = shelf.new(settings.training_sets / spec.name, context.run_id)
+        folder = shelf.new(settings.training_sets / spec.name, context.run.run_id)
         manifest = build(
             settings.lake,
             open_store(settings.home, **settings.feature_stores),

@@ -54,7 +54,7 @@ def counts(path: Path, labels: Sequence[str]) -> Counts:
     query = f"SELECT split, count(*) AS num_rows, {known}, {positive} FROM data GROUP BY split"  # noqa: S608
     with duckdb.connect() as connection:
         connection.read_parquet(str(path)).create_view("data")
-        rows = {row["split"]: row for row in connection.execute(query).to_arrow_table().to_pylist()}
+        rows = {row["split"]: row for row in connection.sql(query).to_arrow_table().to_pylist()}
         repeated = connection.execute("SELECT count(*) - count(DISTINCT event_id) FROM data").fetchone()
     assert repeated is not None
     return Counts(

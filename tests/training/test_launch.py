@@ -15,7 +15,8 @@ from tests.serving.service.served import free_port
 from tests.training.conftest import behaviour_spec, payments, text_spec, texts, write_run
 from tests.training.processes import ROOT, kill_after, relative_difference, weights
 from training.detector import DetectorSpec
-from training.launch import environment, new_lines, train
+from training.launch import environment, train
+from training.reports import new_lines
 
 pytestmark = pytest.mark.slow
 

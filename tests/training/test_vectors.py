@@ -60,14 +60,12 @@ def test_the_float32_graph_gives_the_vectors_of_torch(pretrained: Pretrained, pi
 
 
 def test_a_vector_is_computed_once(pretrained: Pretrained, pieces: Bags, tmp_path: Path) -> None:
-    cache, told = VectorCache(tmp_path), list[str]()
+    cache, told = VectorCache(tmp_path), list[tuple[int, int]]()
 
-    first = cache.vectors(pretrained.graph, pieces.slice(0, 2), report=told.append)
-    both = cache.vectors(pretrained.graph, pieces, report=told.append)
+    first = cache.vectors(pretrained.graph, pieces.slice(0, 2), report=lambda *read: told.append(read))
+    both = cache.vectors(pretrained.graph, pieces, report=lambda *read: told.append(read))
 
-    assert told == [
-        f"{count} of {count} passages read by the pretrained encoder" for count in (2, 3)
-    ]  # two halves of the long text, and one word
+    assert told == [(2, 2), (3, 3)]  # two halves of the long text, and one word
     assert (both[:2] == first).all()
     assert (both == Embedder.load(pretrained.graph).vectors(pieces)).all()
 
