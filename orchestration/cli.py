@@ -140,10 +140,23 @@ def score(
     release: Annotated[str | None, typer.Option(help="Digest of a release; default: the deployed one.")] = None,
 ) -> None:
     """Score a file: one probability column per label, and the decision."""
+    from rich.console import Console
+    from rich.progress import MofNCompleteColumn, Progress
+
     from orchestration.scoring import score_file
     from orchestration.settings import Settings
 
-    num_rows = score_file(Settings.from_environment(), detector, input_, output=output, prefix=release)
+    columns = (*Progress.get_default_columns(), MofNCompleteColumn())
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        rows = bar.add_task("rows", total=None)
+        num_rows = score_file(
+            Settings.from_environment(),
+            detector,
+            input_,
+            output=output,
+            prefix=release,
+            report=lambda done, total: bar.update(rows, completed=done, total=total),
+        )
     typer.echo(f"{num_rows:,} rows scored into {output}")
 
 

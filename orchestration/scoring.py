@@ -1,7 +1,7 @@
 """Scores a file of events with a release: one probability column per label, the flagged labels and the action."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,16 +22,27 @@ from training import cascade
 from training.detector import DetectorSpec
 from training.policy import Policy
 
-ROWS = 50_000  # in memory at once
+ROWS = 50_000  # in memory at once, and between two reports
 
 
 class NothingDeployed(LookupError):
     """No release of the detector may be served; name one."""
 
 
-def score_file(settings: Settings, detector: str, source: Path, *, output: Path, prefix: str | None) -> int:
-    """Write the rows of a Parquet file with their scores; returns how many. Columns that the spec reads and the file
-    does not hold are computed from the lake, as known at each row's `event_us`."""
+def score_file(
+    settings: Settings,
+    detector: str,
+    source: Path,
+    *,
+    output: Path,
+    prefix: str | None,
+    report: Callable[[int, int], None] = lambda *_: None,
+) -> int:
+    """Write the rows of a Parquet file with their scores; returns how many, and reports how many so far, of how many.
+
+    Columns that the spec reads and the file does not hold are computed from the lake, as known at each row's
+    `event_us`.
+    """
     desk = Approvals(settings)
     release, policy = _chosen(desk, detector, prefix)
     spec, scorer = read_spec(release), cascade.load(verify(release.path, release.digest).path)
@@ -39,12 +50,14 @@ def score_file(settings: Settings, detector: str, source: Path, *, output: Path,
     limits = {label: found["threshold"] for label, found in thresholds.items()}
     writer, num_rows = None, 0
     partial = output.with_name(f".{output.name}.partial")
-    for batch in pq.ParquetFile(source).iter_batches(ROWS):
+    file = pq.ParquetFile(source)
+    for batch in file.iter_batches(ROWS):
         rows = with_features(settings.lake, spec, pa.Table.from_batches([batch]))
         scored = _scored(batch, scorer.score(rows), spec, limits=limits, policy=policy)
         writer = writer or pq.ParquetWriter(partial, scored.schema, compression="zstd")
         writer.write_table(scored)
         num_rows += scored.num_rows
+        report(num_rows, file.metadata.num_rows)
     if writer is not None:
         writer.close()
         partial.replace(output)
