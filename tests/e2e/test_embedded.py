@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from orchestration.stack import Ports
@@ -65,6 +67,39 @@ def wait_for(url: str) -> None:
 
 def test_the_loop_runs_on_one_laptop(played: dict[str, Any], embedded: dict[str, str]) -> None:
     require_whole_loop(played, Path(embedded["MEWS_HOME"]))
+
+
+def mews(*arguments: object, project: Path, env: dict[str, str]) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-m", "orchestration.cli", *map(str, arguments)]
+    return subprocess.run(command, cwd=project, env=env, check=True, capture_output=True, text=True)
+
+
+@pytest.mark.usefixtures("played")
+def test_a_file_is_scored_with_what_is_served(embedded: dict[str, str], project: Path, tmp_path: Path) -> None:
+    texts = ["you have won a prize, click here to claim your money now", "a poem about the river"]
+    source, scored = tmp_path / "source.parquet", tmp_path / "scored.parquet"
+    pq.write_table(pa.table({"text": texts}), source)
+
+    done = mews("score", "spam", "--input", source, "--output", scored, project=project, env=embedded)
+
+    assert done.stdout.startswith("2 rows scored into ")
+    assert "2/2" in done.stderr
+    rows = pq.read_table(scored).to_pylist()
+    assert [row["text"] for row in rows] == texts
+    assert rows[0]["p_fraud_spam"] > rows[1]["p_fraud_spam"]
+    assert (rows[1]["flagged"], rows[1]["action"]) == ([], "allow")
+
+
+@pytest.mark.usefixtures("played")
+def test_a_run_says_which_stages_it_went_through(embedded: dict[str, str], project: Path) -> None:
+    done = mews("run", "spam", "--until", "training_set", project=project, env=embedded)
+
+    assert re.fullmatch(r"run [0-9a-f]{8} succeeded \(.+ s\)\n", done.stdout)
+    assert [line.split()[1] for line in done.stderr.splitlines()] == [
+        "spam/training_set",
+        "spam/training_set_has_no_leaks",
+        "spam/training_set_is_valid",
+    ]
 
 
 def test_an_approver_finds_the_story_in_mlflow_and_the_command_in_dagster(ports: Ports, browser: Browser) -> None:
