@@ -33,7 +33,6 @@ def _end_quietly() -> None:
 
 atexit.register(_end_quietly)  # the first to be registered is the last to run
 warnings.filterwarnings("ignore", ".* is currently in (beta|preview)")  # Dagster is pinned: read before a bump
-warnings.filterwarnings("ignore", "AssetExecutionContext.run_id is deprecated")  # asked for by Dagster's own pipes
 
 PROFILE = Annotated[
     Literal["embedded", "team"], typer.Option(help="embedded: SQLite, no servers; team: PostgreSQL and Redis.")

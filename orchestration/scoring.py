@@ -1,7 +1,7 @@
 """Scores a file of events with a release: one probability column per label, the flagged labels and the action."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from serving.release import read_policy, read_spec
 from training import cascade
 from training.detector import DetectorSpec
 from training.policy import Policy
+from training.reports import Report
 
 ROWS = 50_000  # in memory at once, and between two reports
 
@@ -36,7 +37,7 @@ def score_file(
     *,
     output: Path,
     prefix: str | None,
-    report: Callable[[int, int], None] = lambda *_: None,
+    report: Report = lambda *_: None,
 ) -> int:
     """Write the rows of a Parquet file with their scores; returns how many, and reports how many so far, of how many.
 

@@ -33,7 +33,7 @@ class Teller(logging.Handler):
         finalize(self, stderr.close)
         self._console = Console(file=stderr)
         self._status = self._console.status("")
-        self._values: dict[str, str] = {}
+        self._values: dict[str, float] = {}
         self._is_refused = False
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -60,13 +60,16 @@ class Teller(logging.Handler):
     def _said(self, stage: str, message: str, *, is_shown: bool) -> None:
         try:
             seen = json.loads(message)
-            of = f" of {seen['of']:,}" if "of" in seen else ""
-            self._values[seen["name"]] = (f"{seen['value']:,}" if of else f"{seen['value']:.4g}") + of
+            name, value = seen["name"], seen["value"]
         except (ValueError, TypeError, KeyError):
             if is_shown and not message.startswith(_OF_PIPES):
                 self._console.print(f"  {message}", soft_wrap=True, highlight=False, markup=False)
             return
-        values = ", ".join(f"{name} {value}" for name, value in self._values.items())
+        if "of" in seen:
+            self._status.update(f"{stage} [dim]{name} {value:,} of {seen['of']:,}[/]")
+            return
+        self._values[name] = value
+        values = ", ".join(f"{name} {value:.4g}" for name, value in self._values.items())
         self._status.update(f"{stage} [dim]epoch {seen['epoch'] + 1}, step {seen['step']}: {values}[/]")
 
     def _ended(self, line: str) -> None:

@@ -1,7 +1,7 @@
 """Turns a training set into batches whose content depends on the seed alone, on any number of devices."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +20,7 @@ from training.encoder import Doubles, Encoded, Encoder, Floats
 from training.fit_config import FitConfig
 from training.near_duplicates import read_kept
 from training.reader import PIECES
+from training.reports import Report
 
 if TYPE_CHECKING:
     from training.pretrained import Pretrained
@@ -219,7 +220,7 @@ class DetectorData(L.LightningDataModule):
         *,
         cache: Path,
         num_micro_batches: int = 1,
-        report: Callable[[int, int], None] = lambda *_: None,
+        report: Report = lambda *_: None,
     ) -> None:
         """`report` is told how many passages a pretrained encoder has read, of how many."""
         super().__init__()

@@ -21,7 +21,8 @@ from torch import Tensor, nn
 
 from training.encoder import Floats
 from training.reader import WINDOW, Bags
-from training.vectors import Embedder, Report, VectorCache, open_graph
+from training.reports import Report
+from training.vectors import Embedder, VectorCache, open_graph
 
 Pieces = npt.NDArray[np.int64]
 

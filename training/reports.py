@@ -5,16 +5,17 @@ Imports nothing but the standard library: the process that only waits for a fit 
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 CURVES, READING = "metrics.jsonl", "reading.jsonl"
+Report = Callable[[int, int], None]  # how many are done, of how many
 
 
 @dataclass(frozen=True)
 class Reading:
-    """Before the first step: how many passages a pretrained encoder has read, each time that there are some more."""
+    """How many passages a pretrained encoder has read, before the first step and after the last one."""
 
     path: Path
 
@@ -23,7 +24,7 @@ class Reading:
         if os.environ.get("RANK", "0") != "0":
             return
         with self.path.open("a", encoding="utf-8") as lines:
-            lines.write(json.dumps({"epoch": 0, "step": 0, "name": "passages_read", "value": done, "of": total}) + "\n")
+            lines.write(json.dumps({"name": "passages_read", "value": done, "of": total}) + "\n")
 
 
 def new_lines(path: Path) -> Iterator[list[str]]:

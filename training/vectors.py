@@ -8,7 +8,6 @@ that of the whole batch). A batch of 16 saved a sixth of the time of short windo
 import hashlib
 import os
 import sqlite3
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,10 +18,10 @@ import onnxruntime as ort
 
 from training.encoder import Floats
 from training.reader import Bags, windows
+from training.reports import Report
 
 GRAPH = "encoder.onnx"  # the pretrained encoder of a bundle, frozen or tuned
 CHUNK = 2000  # passages between two commits: what a killed run loses at most
-Report = Callable[[int, int], None]  # how many passages are read, of how many
 
 
 @dataclass(frozen=True)

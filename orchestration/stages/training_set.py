@@ -1,5 +1,7 @@
 """The training set of a detector: labels known by now, joined to features as they were."""
 
+import warnings
+
 import dagster as dg
 
 from feature_repo.windows import SERVICES
@@ -21,8 +23,9 @@ def training_set(spec: DetectorSpec) -> dg.AssetsDefinition:
         description=f"Events of `{spec.events}` with their labels and features, as known. {spec.description}",
     )
     def asset(context: dg.AssetExecutionContext, settings: dg.ResourceParam[Settings]) -> dg.MaterializeResult:
-        from feature_repo.store import open_store
-        from feature_repo.training_set import build
+        with warnings.catch_warnings():  # Feast, as it is imported, has all deprecations shown
+            from feature_repo.store import open_store
+            from feature_repo.training_set import build
 
         folder = shelf.new(settings.training_sets / spec.name, context.run.run_id)
         manifest = build(

@@ -10,7 +10,8 @@ from orchestration.terminal import terminal
 
 @dg.asset
 def fitted(context: dg.AssetExecutionContext) -> None:
-    """Reports a value as a fit does, and says something."""
+    """Reports values as a fit does, and says something."""
+    context.log.info(json.dumps({"name": "passages_read", "value": 2000, "of": 155000}))
     context.log.info(json.dumps({"epoch": 1, "step": 40, "name": "train_loss", "value": 0.25}))
     context.log.info("trial 3 [of many] validates")
 

@@ -23,6 +23,7 @@ from training.golden import GoldenMismatch, check_golden, write_golden
 from training.networks.behaviour import BehaviourNetwork
 from training.networks.registry import NETWORKS
 from training.networks.tabular import Network
+from training.reports import READING, new_lines
 from training.scorer import Scorer
 
 NUM_ROWS = 2000
@@ -62,6 +63,15 @@ def test_a_run_leaves_its_curves(run_dir: Path) -> None:
 
     assert {"train_loss", "validation_loss", "validation_average_precision"} == {point["name"] for point in curves}
     assert all(point.keys() == {"epoch", "step", "name", "value"} for point in curves)
+
+
+def test_a_run_says_how_much_a_frozen_encoder_has_read(run_dir: Path) -> None:
+    reads_beforehand = Scorer.load(run_dir / "bundle").spec.fit.has_frozen_encoder
+
+    told = list(map(json.loads, next(new_lines(run_dir / READING))))
+
+    assert bool(told) == reads_beforehand
+    assert all(one["name"] == "passages_read" and 0 < one["value"] == one["of"] for one in told)
 
 
 def test_without_patience_the_last_epoch_is_kept(tmp_path: Path) -> None:
