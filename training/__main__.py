@@ -6,6 +6,7 @@ import os
 import warnings
 from pathlib import Path
 
+from training.checkpoints import EVERY_S
 from training.fit import fit
 
 
@@ -21,10 +22,13 @@ def main() -> None:
     parser.set_defaults(until="bundle")
     home = Path(os.environ.get("MEWS_HOME", ".mews"))
     parser.add_argument("--cache", type=Path, default=home / "pretrained", help="what other runs have computed")
+    parser.add_argument(
+        "--checkpoint-every", type=float, default=EVERY_S, metavar="SECONDS", help="at least between two checkpoints"
+    )
     asked = parser.parse_args()
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # its tips advertise
     warnings.filterwarnings("ignore", module="lightning")
-    fit(asked.run_dir, cache=asked.cache, until=asked.until)
+    fit(asked.run_dir, cache=asked.cache, until=asked.until, checkpoint_every_s=asked.checkpoint_every)
 
 
 if __name__ == "__main__":

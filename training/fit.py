@@ -17,6 +17,7 @@ import torch
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from torch import Tensor
 
+from training.checkpoints import EVERY_S, LastStep
 from training.data import Batch, DetectorData, Examples, InOrder
 from training.detector import DetectorSpec
 from training.encoder import Floats
@@ -28,12 +29,13 @@ from training.progress import Progress
 from training.reports import CURVES, READING, Reading
 from training.weights import write_weights
 
-CHECKPOINT_EVERY_STEPS = 50
 Until = Literal["batch", "curves", "bundle"]
 FACTS = ("event_us", "account_id", "sampling_probability", "source", "entity_seen")  # carried along for evaluation
 
 
-def fit(run_dir: Path, *, cache: Path | None = None, until: Until = "bundle") -> None:
+def fit(
+    run_dir: Path, *, cache: Path | None = None, until: Until = "bundle", checkpoint_every_s: float = EVERY_S
+) -> None:
     """Train until done, halving the micro-batch as often as memory runs out; the global batch stays what it is.
 
     What is computed from a pretrained encoder is kept in `cache`, for other runs; without one, in the run folder.
@@ -41,14 +43,14 @@ def fit(run_dir: Path, *, cache: Path | None = None, until: Until = "bundle") ->
     """
     while True:
         try:
-            return _fit(run_dir, cache=cache or run_dir / "cache", until=until)
+            return _fit(run_dir, cache=cache or run_dir / "cache", until=until, checkpoint_every_s=checkpoint_every_s)
         except torch.OutOfMemoryError:
             _halve_micro_batch(run_dir)
             if _world_size() > 1:
                 raise  # the other ranks wait for this one; torchrun starts all of them again
 
 
-def _fit(run_dir: Path, *, cache: Path, until: Until) -> None:
+def _fit(run_dir: Path, *, cache: Path, until: Until, checkpoint_every_s: float) -> None:
     spec = DetectorSpec.model_validate_json((run_dir / "detector.json").read_text(encoding="utf-8"))
     L.seed_everything(spec.fit.seed, verbose=False)
     torch.set_num_threads(1)  # sums in one order on any machine; a second thread cost 4x the CPU time beside other work
@@ -84,7 +86,7 @@ def _fit(run_dir: Path, *, cache: Path, until: Until) -> None:
             *([EarlyStopping(WATCHED, mode="max", patience=patience)] if patience else []),
             Progress(run_dir / CURVES),
             best,
-            ModelCheckpoint(checkpoints, "step", every_n_train_steps=CHECKPOINT_EVERY_STEPS, save_last="link"),
+            LastStep(checkpoints, every_s=checkpoint_every_s),
         ],
         logger=False,
         num_sanity_val_steps=0,

@@ -35,7 +35,8 @@ def last_step(run_dir: Path) -> int:
 
 def kill_after(run_dir: Path, step: int) -> None:
     """Start the run in a process group and end all of it with SIGKILL once it has passed a step."""
-    process = subprocess.Popen([sys.executable, "-m", "training", str(run_dir)], cwd=ROOT, start_new_session=True)
+    command = [sys.executable, "-m", "training", str(run_dir), "--checkpoint-every", "0.1"]
+    process = subprocess.Popen(command, cwd=ROOT, start_new_session=True)
     while last_step(run_dir) < step:
         assert process.poll() is None
         time.sleep(0.02)

@@ -74,6 +74,17 @@ def test_a_run_says_how_much_a_frozen_encoder_has_read(run_dir: Path) -> None:
     assert all(one["name"] == "passages_read" and 0 < one["value"] == one["of"] for one in told)
 
 
+@pytest.mark.parametrize(("every_s", "stored"), [(0.0, {10, 20, 30}), (3600.0, {35})])
+def test_where_a_fit_is_is_stored_every_so_many_seconds_or_when_it_ends(
+    every_s: float, stored: set[int], tmp_path: Path
+) -> None:
+    run = write_run(tmp_path / "run", text_spec(global_batch_size=32, max_epochs=7, patience=None), rows=texts(300))
+
+    fit(run, until="curves", checkpoint_every_s=every_s)
+
+    assert torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] in stored
+
+
 def test_without_patience_the_last_epoch_is_kept(tmp_path: Path) -> None:
     spec = text_spec(max_epochs=5, learning_rate=0.5, patience=None)
     run = write_run(tmp_path / "run", spec, rows=texts(300))
