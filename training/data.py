@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +20,7 @@ from training.detector import DetectorSpec
 from training.encoder import Doubles, Encoded, Encoder, Floats
 from training.fit_config import FitConfig
 from training.near_duplicates import read_kept
+from training.packed import add_windows
 from training.reader import PIECES
 from training.reports import Report
 
@@ -161,10 +163,16 @@ class GlobalBatchLoader:
         if self.position == len(self):
             self.epoch, self.position = self.epoch + 1, 0
         order = self.rows.draw(self.seed, self.epoch)
-        while self.position < len(self):
-            chosen = order[self.shape.slice(self.position)]
-            self.position += 1
-            yield self.examples.batch(chosen)
+        with ThreadPoolExecutor(1) as pool:  # the next batch is laid out while a step is taken
+            ahead = pool.submit(self._batch, order, self.position)
+            while self.position < len(self):
+                batch = ahead.result()
+                self.position += 1
+                ahead = pool.submit(self._batch, order, self.position)
+                yield batch
+
+    def _batch(self, order: npt.NDArray[np.int64], position: int) -> Batch:
+        return self.examples.batch(order[self.shape.slice(position)])
 
 
 @dataclass(frozen=True)
@@ -280,6 +288,12 @@ class DetectorData(L.LightningDataModule):
         drawn_N = self.train.weights.astype(np.float64)
         drawn_N[self.rows.negatives] *= self.rows.share
         return drawn_N @ (self.train.labels != UNKNOWN), drawn_N @ (self.train.labels == 1)
+
+    def on_before_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:  # noqa: ARG002
+        """Lay out what the next step reads, in memory that a GPU fetches by itself while this step goes on."""
+        if self.spec.fit.has_tuned_encoder:
+            batch = add_windows(batch)
+        return {name: one.pin_memory() for name, one in batch.items()} if torch.cuda.is_available() else batch
 
     def train_dataloader(self) -> GlobalBatchLoader:
         """What of every global batch falls to this rank."""

@@ -14,6 +14,7 @@ import lightning as L
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
+from lightning.fabric.utilities import move_data_to_device
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from torch import Tensor
 
@@ -98,9 +99,11 @@ def _fit(run_dir: Path, *, cache: Path, until: Until, checkpoint_every_s: float)
     if until != "bundle" or not trainer.is_global_zero:
         return
 
-    module.load_state_dict(torch.load(best.best_model_path, weights_only=True)["state_dict"])
-    write_predictions(run_dir / "predictions.parquet", data, module)
-    write_weights(run_dir / "bundle", spec, encoder=data.encoder, network=network)
+    # Into a network of its own: that which was trained may be compiled.
+    whole = DetectorModule(build_network(spec, data.encoder), spec.fit, labels=spec.labels)
+    whole.load_state_dict(torch.load(best.best_model_path, weights_only=True, map_location="cpu")["state_dict"])
+    write_predictions(run_dir / "predictions.parquet", data, whole.to(trainer.strategy.root_device))
+    write_weights(run_dir / "bundle", spec, encoder=data.encoder, network=whole.network)
     if data.pretrained and spec.fit.has_frozen_encoder:
         from training.vectors import GRAPH
 
@@ -131,7 +134,8 @@ def predict(module: DetectorModule, examples: Examples, *, forward: Callable[[Ba
     """Logits [N, L] of all examples, in their order: the module's, or those of one part of it."""
     module.eval()
     with torch.inference_mode():
-        parts = [(forward or module)(batch) for batch in InOrder(examples)]
+        batches = (move_data_to_device(batch, module.device) for batch in InOrder(examples))
+        parts = [(forward or module)(batch).cpu() for batch in batches]
     return torch.cat(parts).numpy()
 
 

@@ -37,6 +37,8 @@ class FitConfig(Contract):
     The fit ends early after `patience` epochs that are not the best on validation rows, and the best one is kept;
     without patience (None) the last one is, which has the lowest rate and not the luckiest draw of a few violations.
 
+    `is_compiled` fuses what the layers of a tuned encoder do, which takes half a minute and pays on a GPU.
+
     `members` are what the network `average` is made of. `pretrained` is read by `static` (vectors of word pieces that
     are distilled from it) and by `encoder`, of which the last `trainable_layers` are tuned. `behaviour` is the mean of
     `num_starts` equal members that begin from different weights.
@@ -66,6 +68,7 @@ class FitConfig(Contract):
     devices: int = 1
     num_nodes: int = 1
     precision: Literal["32-true", "bf16-mixed"] = "32-true"
+    is_compiled: bool = False
 
     @property
     def readers(self) -> list[str]:
@@ -78,6 +81,11 @@ class FitConfig(Contract):
     def has_frozen_encoder(self) -> bool:
         """Whether the pretrained encoder's vectors are input, computed once, rather than a part of the network."""
         return "encoder" in self.readers and not self.trainable_layers
+
+    @property
+    def has_tuned_encoder(self) -> bool:
+        """Whether the last layers of the pretrained encoder are a part of the network."""
+        return "encoder" in self.readers and self.trainable_layers > 0
 
     @model_validator(mode="after")
     def _bounds(self) -> Self:

@@ -11,7 +11,7 @@ from torchmetrics.classification import BinaryAveragePrecision
 from training.data import UNKNOWN, Batch
 from training.fit_config import WATCHED, FitConfig
 from training.networks.tabular import LogisticHead, Network
-from training.networks.text import worst
+from training.networks.text import TunedEncoder, worst
 from training.optimizers import AdamWithTables
 
 NGRAM_TABLE = "readers.ngram."
@@ -61,6 +61,8 @@ class DetectorModule(L.LightningModule):
         for part in self.network.modules():
             if isinstance(part, nn.EmbeddingBag):
                 part.sparse = self.has_sparse_tables
+            if isinstance(part, TunedEncoder) and self.config.is_compiled:
+                part.pooled.compile_layers()
 
     def forward(self, batch: Batch) -> Tensor:
         """Logits [B, L] of a batch."""

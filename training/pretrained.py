@@ -19,7 +19,9 @@ import torch
 from safetensors.numpy import load_file, save_file
 from torch import Tensor, nn
 
+from training import packed
 from training.encoder import Floats
+from training.packed import Packed
 from training.reader import WINDOW, Bags
 from training.reports import Report
 from training.vectors import Embedder, VectorCache, open_graph
@@ -27,9 +29,10 @@ from training.vectors import Embedder, VectorCache, open_graph
 Pieces = npt.NDArray[np.int64]
 
 OPSET = 18
+ONE_WINDOW = "eager"  # attention that a graph is traced from
 NUM_LAYERS_READ = 2
 READ = "two thirds up, last"  # what vectors are made of: a part of the names of what is kept
-MAX_DIFFERENCE = 1e-4  # between a vector of torch and of the float32 graph
+MAX_DIFFERENCE = 1e-4  # between vectors of torch and of the float32 graph, and of windows alone and in one row
 SIF = 1e-4  # Arora et al., "A simple but tough-to-beat baseline for sentence embeddings", 2017
 MIN_COSINE = 0.95  # between a vector of the float32 graph and of the int8 graph
 
@@ -59,10 +62,11 @@ class MeanPooled(nn.Module):
     """
 
     def __init__(self, name: str) -> None:
-        from transformers import AutoModel
+        from transformers import AttentionInterface, AutoModel
 
         super().__init__()
-        self.model = AutoModel.from_pretrained(locate(name), attn_implementation="eager")
+        AttentionInterface.register(packed.NAME, packed.attention)
+        self.model = AutoModel.from_pretrained(locate(name), attn_implementation=ONE_WINDOW, dtype=torch.float32)
 
     @property
     def layers(self) -> list[nn.Module]:
@@ -70,13 +74,49 @@ class MeanPooled(nn.Module):
         lists = [list(part) for part in self.model.modules() if isinstance(part, nn.ModuleList)]
         return max(lists, key=len)
 
-    def forward(self, pieces_WT: Tensor, mask_WT: Tensor | None = None) -> Tensor:
-        """Vectors [W, E]; `mask` is 1 where there is a piece, and may be left out where no window is padded."""
-        mask_WT = torch.ones_like(pieces_WT) if mask_WT is None else mask_WT
-        states = self.model(input_ids=pieces_WT, attention_mask=mask_WT, output_hidden_states=True).hidden_states
-        states_WTE = torch.cat([states[round(2 / 3 * (len(states) - 1))], states[-1]], dim=2)
-        weights_WT1 = mask_WT[..., None].to(states_WTE.dtype)
-        return (states_WTE * weights_WT1).sum(1) / weights_WT1.sum(1)
+    def compile_layers(self) -> None:
+        """Fuse what is done between multiplications; not the modules, whose hooks hand out states, but what they do."""
+        for layer in self.layers:
+            layer.forward = torch.compile(layer.forward, dynamic=True)
+
+    def forward(self, pieces_WT: Tensor) -> Tensor:
+        """Vectors [W, E] of windows of one size."""
+        return self._states(pieces_WT).mean(1)
+
+    def passages(self, windows: Packed, *, num_passages: int, in_one_row: bool) -> Tensor:
+        """Vectors [P, E] of passages, each the mean over all pieces of its windows, as `Embedder` gives them."""
+        if in_one_row:
+            self._attend(packed.NAME)
+            states_NE = self._read(windows.read(self.model))
+        else:
+            parts = [self._states(pieces_WT, mask_WT)[mask_WT] for pieces_WT, mask_WT in windows.padded()]
+            states_NE = torch.cat(parts)
+        return windows.means(states_NE, num_passages=num_passages)
+
+    def reads_one_row(self) -> bool:
+        """Whether windows in one row are read as they are alone, which attention of a kind of its own does not do."""
+        was_training = self.training
+        with torch.inference_mode():
+            self.eval()
+            samples = [torch.from_numpy(pieces) for pieces in _samples(self)]
+            alone = torch.cat([self(pieces_1T) for pieces_1T in samples])
+            starts = torch.tensor([0, *(pieces_1T.shape[1] for pieces_1T in samples[:-1])]).cumsum(0)
+            windows = Packed.of(torch.cat(samples, dim=1)[0], starts)
+            found = self.passages(windows, num_passages=len(samples), in_one_row=True)
+        self.train(was_training)
+        return float((found - alone).abs().max()) <= MAX_DIFFERENCE
+
+    def _states(self, pieces_WT: Tensor, mask_WT: Tensor | None = None) -> Tensor:
+        self._attend(ONE_WINDOW)
+        read = self.model(input_ids=pieces_WT, attention_mask=mask_WT, output_hidden_states=True)
+        return self._read(read.hidden_states)
+
+    def _attend(self, name: str) -> None:
+        if self.model.config._attn_implementation != name:
+            self.model.set_attn_implementation(name)
+
+    def _read(self, states: tuple[Tensor, ...]) -> Tensor:
+        return torch.cat([states[round(2 / 3 * (len(states) - 1))], states[-1]], dim=-1)
 
 
 @dataclass(frozen=True)
@@ -155,8 +195,9 @@ def _quantise(exact: Path, target: Path, *, samples: list[Pieces]) -> None:
 
 
 def _samples(network: "MeanPooled") -> list[Pieces]:
-    generator, limit = np.random.default_rng(0), network.model.config.vocab_size
-    return [generator.integers(0, limit, (1, size)) for size in (1, 3, 17, WINDOW)]
+    generator, config = np.random.default_rng(0), network.model.config
+    ids = [generator.integers(0, config.vocab_size, (1, size)) for size in (1, 3, 17, WINDOW)]
+    return [np.where(one == config.pad_token_id, config.vocab_size - 1, one) for one in ids]
 
 
 def _run(path: Path, samples: list[Pieces]) -> list[Floats]:

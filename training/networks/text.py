@@ -14,13 +14,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import embedding, embedding_bag
-from torch.nn.utils.rnn import pad_sequence
 
 from training.detector import DetectorSpec
 from training.encoder import Doubles, Encoded, Encoder
 from training.networks.tabular import Head, Heads, LogisticHead, Network
 from training.ngrams import SLOPE
-from training.reader import NGRAMS, PIECES, Bags, windows
+from training.packed import Packed
+from training.reader import NGRAMS, PIECES, Bags
 
 if TYPE_CHECKING:
     from training.pretrained import Pretrained
@@ -111,22 +111,14 @@ class TunedEncoder(nn.Module):
         self.sizes = layer_sizes(spec.fit.pretrained)
         self.pooled = MeanPooled(spec.fit.pretrained).train()
         self.pooled.requires_grad_(False)
+        self.in_one_row = self.pooled.reads_one_row()
         for layer in self.pooled.layers[-spec.fit.trainable_layers :]:
             layer.requires_grad_(True)
 
     def forward(self, batch: Batch) -> Tensor:
-        """Pooled text [P, E]: as `Embedder` does it, but all windows at once."""
-        starts = batch[f"{PIECES}_offsets_P"].cpu().numpy()
-        cut = [windows(passage) for passage in np.split(batch[PIECES].cpu().numpy(), starts[1:])]
-        owners = torch.tensor([at for at, parts in enumerate(cut) for _ in parts], device=batch[PIECES].device)
-        parts = [torch.from_numpy(window).to(owners.device) for parts in cut for window in parts]
-        pieces_WT = pad_sequence(parts, batch_first=True)
-        sizes_W1 = torch.tensor([[float(len(part))] for part in parts], device=owners.device)
-        mask_WT = torch.arange(pieces_WT.shape[1], device=owners.device) < sizes_W1
-        vectors_WE = self.pooled(pieces_WT, mask_WT.long()) * sizes_W1
-        none_PE = vectors_WE.new_zeros(len(cut), sum(self.sizes))
-        totals_P1 = sizes_W1.new_zeros(len(cut), 1).index_add(0, owners, sizes_W1)
-        return none_PE.index_add(0, owners, vectors_WE) / totals_P1
+        """Pooled text [P, E]."""
+        windows = Packed.in_batch(batch)
+        return self.pooled.passages(windows, num_passages=len(batch["owners_P"]), in_one_row=self.in_one_row)
 
 
 Reading = NgramRegression | MeanOfPieces | FrozenEncoder | TunedEncoder
