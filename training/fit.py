@@ -16,13 +16,14 @@ import pyarrow.parquet as pq
 import torch
 from lightning.fabric.utilities import move_data_to_device
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from lightning.pytorch.strategies import ModelParallelStrategy, Strategy
 from torch import Tensor
 
 from training.checkpoints import EVERY_S, LastStep
 from training.data import Batch, DetectorData, Examples, InOrder
 from training.detector import DetectorSpec
 from training.encoder import Floats
-from training.fit_config import WATCHED
+from training.fit_config import WATCHED, FitConfig
 from training.module import DetectorModule
 from training.networks.registry import build_network
 from training.networks.text import TextNetwork
@@ -77,7 +78,7 @@ def _fit(run_dir: Path, *, cache: Path, until: Until, checkpoint_every_s: float)
         accelerator="auto",
         devices=int(os.environ.get("LOCAL_WORLD_SIZE", "1")),
         num_nodes=_world_size() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")),
-        strategy="ddp" if _world_size() > 1 else "auto",
+        strategy=_strategy(spec.fit),
         precision=spec.fit.precision,
         max_epochs=spec.fit.max_epochs,
         fast_dev_run=until == "batch",
@@ -99,7 +100,7 @@ def _fit(run_dir: Path, *, cache: Path, until: Until, checkpoint_every_s: float)
     if until != "bundle" or not trainer.is_global_zero:
         return
 
-    # Into a network of its own: that which was trained may be compiled.
+    # Into a network of its own: what was trained may lie in parts on several devices.
     whole = DetectorModule(build_network(spec, data.encoder), spec.fit, labels=spec.labels)
     whole.load_state_dict(torch.load(best.best_model_path, weights_only=True, map_location="cpu")["state_dict"])
     write_predictions(run_dir / "predictions.parquet", data, whole.to(trainer.strategy.root_device))
@@ -137,6 +138,15 @@ def predict(module: DetectorModule, examples: Examples, *, forward: Callable[[Ba
         batches = (move_data_to_device(batch, module.device) for batch in InOrder(examples))
         parts = [(forward or module)(batch).cpu() for batch in batches]
     return torch.cat(parts).numpy()
+
+
+def _strategy(config: FitConfig) -> str | Strategy:
+    """Under torchrun, also with one process, gradients are averaged, or weights lie in parts, over all processes."""
+    if "WORLD_SIZE" not in os.environ:
+        return "auto"
+    if config.strategy == "ddp":
+        return "ddp"
+    return ModelParallelStrategy(_world_size(), tensor_parallel_size=1, save_distributed_checkpoint=False)
 
 
 def _world_size() -> int:

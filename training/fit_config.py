@@ -37,6 +37,9 @@ class FitConfig(Contract):
     The fit ends early after `patience` epochs that are not the best on validation rows, and the best one is kept;
     without patience (None) the last one is, which has the lowest rate and not the luckiest draw of a few violations.
 
+    Each of several devices holds all weights (`ddp`) or a part of them and of what the optimizer keeps (`fsdp2`), for
+    an encoder that is too large for one.
+
     `is_compiled` fuses what the layers of a tuned encoder do, which takes half a minute and pays on a GPU.
 
     `members` are what the network `average` is made of. `pretrained` is read by `static` (vectors of word pieces that
@@ -67,6 +70,7 @@ class FitConfig(Contract):
     seed: int = 7
     devices: int = 1
     num_nodes: int = 1
+    strategy: Literal["ddp", "fsdp2"] = "ddp"
     precision: Literal["32-true", "bf16-mixed"] = "32-true"
     is_compiled: bool = False
 

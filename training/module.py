@@ -1,10 +1,12 @@
 """How a network learns: the loss over known labels, the validation metric, the optimizer."""
 
+from itertools import chain
 from typing import Any
 
 import lightning as L
 import torch
 from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
 from torch.nn.functional import binary_cross_entropy_with_logits
 from torchmetrics.classification import BinaryAveragePrecision
 
@@ -53,8 +55,8 @@ class DetectorModule(L.LightningModule):
 
     @property
     def has_sparse_tables(self) -> bool:
-        """Whether tables of n-grams get sparse gradients; NCCL cannot reduce those, and a GPU does not need them."""
-        return self.trainer.strategy.root_device.type == "cpu"
+        """Whether tables get sparse gradients; NCCL and FSDP2 cannot reduce those, and a GPU does not need them."""
+        return self.trainer.strategy.root_device.type == "cpu" and self.device_mesh is None
 
     def setup(self, stage: str) -> None:  # noqa: ARG002
         """Before the strategy wraps the network, which looks at it."""
@@ -64,9 +66,20 @@ class DetectorModule(L.LightningModule):
             if isinstance(part, TunedEncoder) and self.config.is_compiled:
                 part.pooled.compile_layers()
 
+    def configure_model(self) -> None:
+        """Under FSDP2, part the weights over the devices: layer by layer those of a tuned encoder, then all others."""
+        if self.device_mesh is None or isinstance(self.network, FSDPModule):
+            return
+        parts = [part for part in self.network.modules() if isinstance(part, TunedEncoder)]
+        for layer in chain.from_iterable(part.pooled.layers for part in parts):
+            fully_shard(layer, mesh=self.device_mesh["data_parallel"])
+        fully_shard(self.network, mesh=self.device_mesh["data_parallel"])
+        register_fsdp_forward_method(self.network, "each")
+
     def forward(self, batch: Batch) -> Tensor:
         """Logits [B, L] of a batch."""
-        return worst(self.network(batch), batch["owners_P"], num_rows=len(batch["dense_BD"]))
+        logits_PL = self.network.head.mean(self.network.each(batch))
+        return worst(logits_PL, batch["owners_P"], num_rows=len(batch["dense_BD"]))
 
     def first(self, batch: Batch) -> Tensor:
         """Logits [B, L] of the network's first member alone."""

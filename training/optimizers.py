@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 from torch.optim import AdamW, Optimizer
 
 BETAS = (0.9, 0.999)
@@ -28,16 +29,22 @@ class PenalisedDescent(Optimizer):
         """Move every column of every table."""
         for group in self.param_groups:
             for table in group["params"]:
-                curvature_L = table.new_tensor(group["curvature"]).clamp(min=LEAST_CURVATURE)
-                steps_L = group["lr"] / curvature_L
-                table.mul_(1 - steps_L * group["penalty"])
-                _descend(table, steps_L)
+                state = self.state[table]
+                if not state:  # once, as a step that waits for a copy holds up a GPU
+                    curvature_L = torch.tensor(group["curvature"], device=table.device)
+                    state["curvature_L"] = curvature_L.clamp(min=LEAST_CURVATURE)
+                steps_L = group["lr"] / state["curvature_L"]
+                _here(table).mul_(1 - steps_L * group["penalty"])
+                if table.grad is not None:
+                    _descend(_here(table), _here(table.grad), steps_L)
 
 
-def _descend(table: Tensor, steps_L: Tensor) -> None:
-    gradient = table.grad
-    if gradient is None:
-        return
+def _here(weights: Tensor) -> Tensor:
+    """The rows that lie on this device, of weights that FSDP2 has parted."""
+    return weights.to_local() if isinstance(weights, DTensor) else weights
+
+
+def _descend(table: Tensor, gradient: Tensor, steps_L: Tensor) -> None:
     if gradient.is_sparse:
         table.index_add_(0, gradient._indices()[0], gradient._values() * -steps_L)  # not coalesced
     else:

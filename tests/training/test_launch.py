@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,10 +13,10 @@ import pyarrow as pa
 import pytest
 
 from tests.serving.service.served import free_port
-from tests.training.conftest import behaviour_spec, payments, text_spec, texts, write_run
-from tests.training.processes import ROOT, kill_after, relative_difference, weights
+from tests.training.conftest import behaviour_spec, payments, text_spec, texts, tiny_encoder, write_run
+from tests.training.processes import ROOT, kill_after, last_step, ranks, relative_difference, weights
 from training.detector import DetectorSpec
-from training.launch import environment, train
+from training.launch import command, environment, train
 from training.reports import new_lines
 
 pytestmark = pytest.mark.slow
@@ -48,17 +49,51 @@ def test_two_processes_learn_what_one_learns(
     assert relative_difference(one, two) <= 1e-5
 
 
+def tuned(folder: Path, **fit: object) -> DetectorSpec:
+    """A detector whose pretrained encoder goes on learning, with dropout of its own, on two devices."""
+    encoder = {"pretrained": tiny_encoder(folder / "tiny"), "trainable_layers": 2}
+    return text_spec(network="average", members=["ngram", "encoder"], **encoder, devices=2, **fit)
+
+
+def test_weights_in_parts_learn_what_whole_ones_learn(tmp_path: Path) -> None:
+    spec = tuned(tmp_path)
+    whole = write_run(tmp_path / "whole", spec, rows=texts(600))
+    in_parts = spec.model_copy(update={"fit": spec.fit.model_copy(update={"strategy": "fsdp2"})})
+    parted = write_run(tmp_path / "parted", in_parts, rows=texts(600))
+
+    train(whole, report=lambda _: None)
+    train(parted, report=lambda _: None)
+
+    assert relative_difference(whole, parted) <= 1e-5
+
+
+def test_weights_in_parts_outlive_a_killed_rank(tmp_path: Path) -> None:
+    spec = tuned(tmp_path, strategy="fsdp2", global_batch_size=64, max_epochs=10)
+    whole, killed = (write_run(tmp_path / name, spec, rows=texts()) for name in ("whole", "killed"))
+    train(whole, report=lambda _: None)
+
+    process = subprocess.Popen([*command(killed), "--checkpoint-every", "0.1"], cwd=ROOT, env=environment())
+    while last_step(killed) < 60 or not (killed / "checkpoints" / "last.ckpt").exists():
+        assert process.poll() is None
+        time.sleep(0.02)
+    ranks(killed)[0].kill()
+
+    assert process.wait(timeout=120) == 0
+    assert (killed / "metrics.jsonl").read_text() == (whole / "metrics.jsonl").read_text()
+    assert (weights(whole) == weights(killed)).all()
+
+
 def test_two_agents_that_meet_on_an_address_learn_what_one_process_learns(tmp_path: Path) -> None:
     one = write_run(tmp_path / "one", behaviour_spec(dropout=0.0), rows=payments())
     two = write_run(tmp_path / "two", behaviour_spec(dropout=0.0, num_nodes=2), rows=payments())
     meeting = ["--rdzv-backend=c10d", "--rdzv-id=7", f"--rdzv-endpoint=127.0.0.1:{free_port()}"]
     nodes = ["--nnodes=2", "--nproc-per-node=1", *meeting, "--local-addr=127.0.0.1"]
-    command = [sys.executable, "-m", "torch.distributed.run", *nodes, "-m", "training", str(two)]
+    agent = [sys.executable, "-m", "torch.distributed.run", *nodes, "-m", "training", str(two)]
 
     train(one, report=lambda _: None)
-    agents = [subprocess.Popen(command, cwd=ROOT, env=environment()) for _ in range(2)]
+    agents = [subprocess.Popen(agent, cwd=ROOT, env=environment()) for _ in range(2)]
 
-    assert [agent.wait(timeout=120) for agent in agents] == [0, 0]
+    assert [one.wait(timeout=120) for one in agents] == [0, 0]
     assert relative_difference(one, two) <= 1e-5
 
 
