@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import orjson
@@ -30,6 +31,8 @@ from training.metrics import Floats, Sample, draw_replicates, replicate
 from training.policy import Promise
 from training.predictions import Predictions
 from training.scorer import Scorer
+
+Figures = dict[str, Any]
 
 LIMITS = {
     "macro_ap_gain_low": ">= 0.02",
@@ -73,6 +76,39 @@ FOLDS = {  # what is left out of training, and the label it is then judged by
 NOT_IN_DOMAIN = ("xstest", "hatecheck", "benign_sae_social")  # sources that have no training rows
 
 
+def spec_of(config: FitConfig) -> DetectorSpec:
+    """The detector of this benchmark; with n-grams among its members, these are looked at alone too."""
+    return DetectorSpec(
+        name="content",
+        description="content_mix",
+        owners=["team:bench"],
+        policy="content",
+        events="requests",
+        feature_service="content_v1",
+        text="text",
+        labels=LABELS,
+        promises={"any_violation": PROMISE},
+        slices=["kind"],
+        cascade=Cascade() if config.members else None,
+        fit=config,
+    )
+
+
+def lay_out(run_dir: Path, table: pa.Table, config: FitConfig) -> None:
+    """Write what a fit reads."""
+    run_dir.mkdir(parents=True, exist_ok=True)
+    (run_dir / "detector.json").write_text(spec_of(config).model_dump_json(), encoding="utf-8")
+    pq.write_table(table, run_dir / "training_set.parquet")
+
+
+def run_of(table: pa.Table, config: FitConfig) -> Path:
+    """The run folder of a table and a configuration, laid out once."""
+    run_dir = run_folder(digest(spec_of(config).model_dump_json(), table))
+    if not (run_dir / "detector.json").exists():
+        lay_out(run_dir, table, config)
+    return run_dir
+
+
 @dataclass(frozen=True)
 class Fitted:
     """A trained detector's stored predictions, as probabilities too, and the threshold of `any_violation`."""
@@ -85,25 +121,8 @@ class Fitted:
     @classmethod
     def of(cls, table: pa.Table, config: FitConfig = RELEASED) -> "Fitted":
         """Train, or find what was trained before."""
-        spec = DetectorSpec(
-            name="content",
-            description="content_mix",
-            owners=["team:bench"],
-            policy="content",
-            events="requests",
-            feature_service="content_v1",
-            text="text",
-            labels=LABELS,
-            promises={"any_violation": PROMISE},
-            slices=["kind"],
-            cascade=Cascade(),
-            fit=config,
-        )
-        run_dir = run_folder(digest(spec.model_dump_json(), table))
+        run_dir, spec = run_of(table, config), spec_of(config)
         if not (run_dir / "bundle" / "golden.json").exists():
-            run_dir.mkdir(parents=True, exist_ok=True)
-            (run_dir / "detector.json").write_text(spec.model_dump_json(), encoding="utf-8")
-            pq.write_table(table, run_dir / "training_set.parquet")
             fit(run_dir, cache=HOME / "pretrained")
         stored = predictions.read(run_dir, spec)
         platt = calibration.fit_all(stored.of("validation"))
@@ -182,12 +201,12 @@ def fold_rows(table: pa.Table, sources: tuple[str, ...]) -> pa.Table:
     return pa.concat_tables([others, table.filter(pc.and_(is_out, pc.equal(table["split"], "test")))])
 
 
-def leave_one_out(table: pa.Table) -> dict[str, dict[str, float | None]]:
+def leave_one_out(table: pa.Table, config: FitConfig) -> dict[str, dict[str, float | None]]:
     """Both detectors on a source that neither was trained on, from the same 15,000 training rows."""
     found = {}
     for sources, label in FOLDS.items():
         rows = fold_rows(table, sources)
-        fitted = Fitted.of(rows, FOLD)
+        fitted = Fitted.of(rows, config)
         logits = np.zeros_like(fitted.test.logits)
         logits[:, [LABELS.index(label)]] = tfidf_logits(rows, list(fitted.test.event_ids), [label])
         values = {"ours": fitted.test.logits, "tfidf": logits}
@@ -231,18 +250,15 @@ def frontier(fitted: Fitted) -> list[dict[str, float]]:
     return found
 
 
-def main() -> None:
-    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)  # its tips advertise
-    logging.getLogger("training.pretrained").setLevel(logging.INFO)
-    warnings.filterwarnings("ignore", module="lightning")
-    table = read()
-    released = Fitted.of(table)
+def quality(table: pa.Table, config: FitConfig = RELEASED, fold: FitConfig = FOLD) -> tuple[Fitted, Figures, Figures]:
+    """A detector of one configuration beside TF-IDF: the fit, its figures, and what they are made of."""
+    released = Fitted.of(table, config)
     test, source = released.test, released.test.slices["source"].astype(str)
     baseline = tfidf_logits(table, list(test.event_ids), LABELS)
     draws = draws_of(test.slices["source"])
     ours, cpu, theirs = (macro(test, scores, draws) for scores in (test.logits, released.first_logits, baseline))
     gain = ours["average_precision"] - theirs["average_precision"]
-    folds = leave_one_out(table)
+    folds = leave_one_out(table, fold)
     pairs = [(one["ours"], one["tfidf"]) for one in folds.values() if None not in one.values()]
     xstest = rows_of(test, "any_violation", source == "xstest", released.test_probabilities)
     hatecheck = rows_of(test, "hate", source == "hatecheck", released.test_probabilities)
@@ -256,15 +272,23 @@ def main() -> None:
         else None,
         "hatecheck_auc": one_metric(hatecheck, "auc"),
         "ece": in_domain_ece(released),
-        "cpu_rows_vs_tfidf": speed(released, table),
         "cpu_macro_ap_gain": float(cpu["average_precision"][0] - theirs["average_precision"][0]),
         "macro_ap": float(ours["average_precision"][0]),
         "cpu_macro_ap": float(cpu["average_precision"][0]),
         "tfidf_macro_ap": float(theirs["average_precision"][0]),
     }
     sets = list(single_sets.rows(test, released.test_probabilities, released.threshold or 1.0))
-    single_sets.show(sets)
-    raw = {"folds": folds, "frontier": frontier(released), "gain": gain.tolist(), "single_sets": sets}
+    return released, figures, {"folds": folds, "gain": gain.tolist(), "single_sets": sets}
+
+
+def main() -> None:
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)  # its tips advertise
+    warnings.filterwarnings("ignore", module="lightning")
+    table = read()
+    released, figures, raw = quality(table)
+    figures["cpu_rows_vs_tfidf"] = speed(released, table)
+    single_sets.show(raw["single_sets"])
+    raw["frontier"] = frontier(released)
     print(orjson.dumps({name: raw[name] for name in ("folds", "frontier")}, option=orjson.OPT_INDENT_2).decode())
     report("content", figures, limits=LIMITS, raw=raw)
 
