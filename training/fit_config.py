@@ -40,7 +40,7 @@ class FitConfig(Contract):
     Each of several devices holds all weights (`ddp`) or a part of them and of what the optimizer keeps (`fsdp2`), for
     an encoder that is too large for one.
 
-    `is_compiled` fuses what the layers of a tuned encoder do, which takes half a minute and pays on a GPU.
+    `is_compiled` fuses, on a GPU, what the layers of a tuned encoder do; it takes half a minute at the start.
 
     `members` are what the network `average` is made of. `pretrained` is read by `static` (vectors of word pieces that
     are distilled from it) and by `encoder`, of which the last `trainable_layers` are tuned. `behaviour` is the mean of

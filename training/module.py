@@ -54,16 +54,21 @@ class DetectorModule(L.LightningModule):
         self.register_buffer("assumed_L", torch.tensor(assumed), persistent=False)
 
     @property
+    def is_on_gpu(self) -> bool:
+        """Whether this process trains on an accelerator."""
+        return self.trainer.strategy.root_device.type != "cpu"
+
+    @property
     def has_sparse_tables(self) -> bool:
         """Whether tables get sparse gradients; NCCL and FSDP2 cannot reduce those, and a GPU does not need them."""
-        return self.trainer.strategy.root_device.type == "cpu" and self.device_mesh is None
+        return not self.is_on_gpu and self.device_mesh is None
 
     def setup(self, stage: str) -> None:  # noqa: ARG002
         """Before the strategy wraps the network, which looks at it."""
         for part in self.network.modules():
             if isinstance(part, nn.EmbeddingBag):
                 part.sparse = self.has_sparse_tables
-            if isinstance(part, TunedEncoder) and self.config.is_compiled:
+            if isinstance(part, TunedEncoder) and self.config.is_compiled and self.is_on_gpu:
                 part.pooled.compile_layers()
 
     def configure_model(self) -> None:
