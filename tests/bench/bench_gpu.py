@@ -87,7 +87,9 @@ def speed(run_dir: Path, table: pa.Table, changes: Figures) -> Figures:
     """
     config = RELEASED.model_copy(update={**ALONE, "max_epochs": 3, **changes})
     lay_out(run_dir, sample(table, TIMED), config)
-    seen = list(stamped(start(run_dir, "--curves-only", "--checkpoint-every", "3600"), run_dir))
+    process = start(run_dir, "--curves-only", "--checkpoint-every", "3600")
+    seen = list(stamped(process, run_dir))
+    finish(run_dir, process)
     times = {one["step"]: at for at, one in seen if one["name"] == "train_loss" and one["epoch"] == 2}
     first, last = min(times), max(times)
     pieces = DetectorData(run_dir / "training_set.parquet", spec_of(config), cache=HOME).train.inputs.bags[PIECES]
@@ -130,8 +132,7 @@ def fits(folder: Path, table: pa.Table) -> Figures:
             found.setdefault("s_to_cpu_quality", at - started)
     found["fit_s"] = time.monotonic() - started
     for run_dir, process in processes.items():
-        if process.wait():
-            raise SystemExit(f"the fit in {run_dir} ended with status {process.returncode}")
+        finish(run_dir, process)
     bare, *others = (folder / name for name in STRATEGIES)
     return found | {f"{one.name}_rel_weight_diff": relative_difference(bare, one) for one in others}
 
@@ -140,6 +141,12 @@ def start(run_dir: Path, *options: str, launcher: Sequence[str] = ()) -> subproc
     """A fit in a process of its own."""
     command = [sys.executable, *launcher, "-m", "training", str(run_dir), "--cache", str(HOME / "pretrained"), *options]
     return subprocess.Popen(command)
+
+
+def finish(run_dir: Path, process: subprocess.Popen[bytes]) -> None:
+    """Wait for a fit; one that failed ends the benchmark."""
+    if process.wait():
+        raise SystemExit(f"the fit in {run_dir} ended with status {process.returncode}")
 
 
 def stamped(process: subprocess.Popen[bytes], run_dir: Path) -> Iterator[tuple[float, Figures]]:
