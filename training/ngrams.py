@@ -7,7 +7,8 @@ import numpy.typing as npt
 
 IntArray = npt.NDArray[np.int64]
 HashArray = npt.NDArray[np.uint64]
-Hashed = tuple[HashArray, IntArray]  # n-grams of one kind, its seed added to each, and whose they are
+Owners = npt.NDArray[np.unsignedinteger]
+Hashed = tuple[HashArray, Owners]  # n-grams of one kind, its seed added to each, and whose they are
 
 BYTE_NGRAMS = (3, 4, 5)
 WORD, WORD_PAIR = 101, 102  # seeds of words and of pairs of words; the seed of a byte n-gram is its length
@@ -28,19 +29,21 @@ def hash_ngrams(texts: Sequence[str], *, num_buckets: int) -> tuple[npt.NDArray[
         return np.zeros(0, np.int32), np.zeros(0, np.int64)
     docs = [b" " + text.lower().encode(errors="replace") + b" " for text in texts]
     buffer = np.frombuffer(b"".join(docs), np.uint8)
-    owner = np.repeat(np.arange(len(docs)), [len(doc) for doc in docs])
+    key = np.uint32 if len(docs) * num_buckets <= 1 << 32 else np.uint64  # half as wide is sorted twice as fast
+    owner = np.repeat(np.arange(len(docs)).astype(key), [len(doc) for doc in docs])
     value = buffer.astype(np.uint64) + np.uint64(1)
     parts = [*_byte_ngrams(value, owner), *_word_ngrams(buffer, value, owner)]
     hashes, owners = map(np.concatenate, zip(*parts, strict=True))
-    keys = owners * num_buckets + _buckets(hashes, num_buckets)
+    keys = owners * key(num_buckets) + _buckets(hashes, num_buckets).astype(key)
     keys.sort()
     is_first = np.ones(keys.size, bool)
     np.not_equal(keys[1:], keys[:-1], out=is_first[1:])
     keys = keys[is_first]
-    return (keys & (num_buckets - 1)).astype(np.int32), np.bincount(keys // num_buckets, minlength=len(docs))
+    sizes = np.bincount((keys // key(num_buckets)).astype(np.int64), minlength=len(docs))
+    return (keys & key(num_buckets - 1)).astype(np.int32), sizes
 
 
-def _byte_ngrams(value: HashArray, owner: IntArray) -> list[Hashed]:
+def _byte_ngrams(value: HashArray, owner: Owners) -> list[Hashed]:
     """Each window of k bytes that lies within one text."""
     parts = [(value[:0], owner[:0])]
     rolling = value
@@ -53,7 +56,7 @@ def _byte_ngrams(value: HashArray, owner: IntArray) -> list[Hashed]:
     return parts
 
 
-def _word_ngrams(buffer: npt.NDArray[np.uint8], value: HashArray, owner: IntArray) -> list[Hashed]:
+def _word_ngrams(buffer: npt.NDArray[np.uint8], value: HashArray, owner: Owners) -> list[Hashed]:
     """Each word and each pair of neighbouring words; space and control bytes part words."""
     is_word = buffer > 32
     is_start = is_word.copy()
@@ -72,6 +75,6 @@ def _word_ngrams(buffer: npt.NDArray[np.uint8], value: HashArray, owner: IntArra
     return [(words + np.uint64(WORD), owners), (pairs + np.uint64(WORD_PAIR), owners[:-1][inside])]
 
 
-def _buckets(hashes: HashArray, num_buckets: int) -> IntArray:
+def _buckets(hashes: HashArray, num_buckets: int) -> HashArray:
     mixed = hashes * MIXER  # uint64 arithmetic wraps, on purpose
-    return ((mixed ^ (mixed >> SHIFT)) & np.uint64(num_buckets - 1)).view(np.int64)
+    return (mixed ^ (mixed >> SHIFT)) & np.uint64(num_buckets - 1)
