@@ -1,7 +1,8 @@
 """Load on a server of this machine: connections that ask one after another, or arrivals at a fixed rate; loopback only.
 
-It runs in a process of its own, so that the CPU that asking takes is not counted as the server's. Requests are whole
-byte strings made beforehand; an answer is read up to its length, or its last chunk.
+It runs in a process of its own, so that the CPU that asking takes is not counted as the server's, and makes no task,
+future or timer for a request: at five times what a server can answer it would take the server's cores. Requests are
+whole byte strings made beforehand; an answer is read up to its length, or its last chunk.
 """
 
 import asyncio
@@ -9,14 +10,18 @@ import os
 import subprocess
 import sys
 import time
+from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import cast
 
 import msgspec
 import psutil
 import uvloop
 
 HOST = "127.0.0.1"
+_LOOK_EVERY_S = 0.25  # for requests that were not answered in time
 
 
 @dataclass
@@ -61,32 +66,124 @@ def request(path: str, body: bytes, **headers: str) -> bytes:
     return f"POST {path} HTTP/1.1\r\n{head}\r\n".encode() + body
 
 
-class Connection(asyncio.Protocol):
-    """One connection, with at most one request under way."""
+class Load:
+    """Asks what a plan says.
 
-    def __init__(self) -> None:
-        self.buffer = b""
-        self.answer: asyncio.Future[tuple[int, bytes]] | None = None
-        self.is_open = False
+    The clock of arrivals at a rate does not wait for answers: one that finds no connection free is asked as soon as
+    there is one, and its lateness counts as latency.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan, self.outcome = plan, Outcome()
+        self._number = 0  # of the request that is next
+        self._num_asking = 0
+        self._free: deque[Connection] = deque()
+        self._is_over = asyncio.Event()
+
+    async def run(self) -> Outcome:
+        connections = [Connection(self) for _ in range(self.plan.connections)]
+        await asyncio.gather(*(connection.open() for connection in connections))
+        self._started = time.perf_counter()
+        self._end = self._started + self.plan.seconds
+        self._free.extend(connections)
+        self._ask_due()
+        while not self._is_over.is_set():
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._is_over.wait(), _LOOK_EVERY_S)
+            for connection in connections:
+                connection.give_up_if_late()
+        self.outcome.wall_s = time.perf_counter() - self._started
+        for connection in connections:
+            connection.transport.abort()
+        return self.outcome
+
+    def _ask_due(self) -> None:
+        """Ask what is due, on the connections that are free, and come back when the next one is."""
+        loop, now = asyncio.get_running_loop(), time.perf_counter()
+        while self._free and self._is_left(now):
+            due = self._due(now)
+            if due > now:
+                loop.call_later(due - now, self._ask_due)
+                return
+            self._number += 1
+            self._num_asking += 1
+            self._free.popleft().ask(self.plan.requests[(self._number - 1) % len(self.plan.requests)], due)
+        self._end_if_done(now)
+
+    def _end_if_done(self, now: float) -> None:
+        if not self._num_asking and not self._is_left(now):
+            self._is_over.set()
+
+    def _is_left(self, now: float) -> bool:
+        return self._number < self.plan.most and max(now, self._due(now)) < self._end
+
+    def _due(self, now: float) -> float:
+        """When the next request is to be asked."""
+        return self._started + self._number / self.plan.rate if self.plan.rate else now
+
+    def answered(self, connection: "Connection", status: int, body: bytes) -> None:
+        now, outcome = time.perf_counter(), self.outcome
+        outcome.seconds.append(now - connection.due)
+        outcome.service_s.append(now - connection.sent)
+        outcome.at.append(now)
+        outcome.statuses.append(status)
+        if self.plan.keep_bodies:
+            outcome.bodies.append(body)
+        self._num_asking -= 1
+        self._free.append(connection)
+        if len(self._free) == 1:  # otherwise a timer is set for what is due next
+            self._ask_due()
+        else:
+            self._end_if_done(now)
+
+
+class Connection(asyncio.Protocol):
+    """One connection, with at most one request under way; where the server closed it, the next request opens it."""
+
+    def __init__(self, load: Load) -> None:
+        self._load, self._buffer = load, b""
+        self._is_open = self._is_asking = False
+        self.due = self.sent = 0.0
+
+    async def open(self) -> None:
+        await asyncio.get_running_loop().create_connection(lambda: self, HOST, self._load.plan.port)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport, self.is_open = transport, True
+        self.transport = cast(asyncio.Transport, transport)  # uvloop's does not say that it is one
+        self._is_open, self._buffer = True, b""
 
     def connection_lost(self, _: Exception | None) -> None:
-        self.is_open = False
-        if self.answer and not self.answer.done():
-            self.answer.set_result((0, b""))
+        self._is_open = False
+        if self._is_asking:
+            self._end(0, b"")
 
     def data_received(self, data: bytes) -> None:
-        self.buffer += data
-        if (found := whole(self.buffer)) and self.answer and not self.answer.done():
-            self.buffer = b""
-            self.answer.set_result(found)
+        self._buffer = self._buffer + data if self._buffer else data
+        if (found := whole(self._buffer)) and self._is_asking:
+            self._buffer = b""
+            self._end(*found)
 
-    def ask(self, content: bytes) -> asyncio.Future[tuple[int, bytes]]:
-        self.answer = asyncio.get_running_loop().create_future()
-        self.transport.write(content)
-        return self.answer
+    def ask(self, content: bytes, due: float) -> None:
+        self.due, self.sent, self._is_asking = due, time.perf_counter(), True
+        if self._is_open:
+            self.transport.write(content)
+        else:
+            self._opening = asyncio.create_task(self._open_and_ask(content))
+
+    async def _open_and_ask(self, content: bytes) -> None:
+        try:
+            await self.open()
+            self.transport.write(content)
+        except OSError:
+            self._end(0, b"")
+
+    def give_up_if_late(self) -> None:
+        if self._is_asking and self._is_open and time.perf_counter() - self.sent > self._load.plan.timeout_s:
+            self.transport.abort()
+
+    def _end(self, status: int, body: bytes) -> None:
+        self._is_asking = False
+        self._load.answered(self, status, body)
 
 
 def whole(data: bytes) -> tuple[int, bytes] | None:
@@ -102,45 +199,8 @@ def whole(data: bytes) -> tuple[int, bytes] | None:
     return (int(data[9:12]), body) if body.endswith(b"0\r\n\r\n") else None
 
 
-async def _load(plan: Plan) -> Outcome:
-    outcome, loop = Outcome(), asyncio.get_running_loop()
-    started = time.perf_counter()
-    end, turn = started + plan.seconds, iter(range(plan.most))
-
-    async def one(index: int) -> None:
-        connection = await _connect(plan.port)
-        while (now := time.perf_counter()) < end and (number := next(turn, None)) is not None:
-            asked = now
-            if plan.rate:  # the clock of the arrivals does not wait for answers: lateness counts as latency
-                asked = started + number / plan.rate
-                if asked >= end:
-                    return
-                if asked > now:
-                    await asyncio.sleep(asked - now)
-            if not connection.is_open:
-                connection = await _connect(plan.port)
-            sent = time.perf_counter()
-            future = connection.ask(plan.requests[number % len(plan.requests)])
-            timer = loop.call_later(plan.timeout_s, connection.transport.abort)
-            status, body = await future
-            timer.cancel()
-            answered = time.perf_counter()
-            outcome.seconds.append(answered - asked)
-            outcome.service_s.append(answered - sent)
-            outcome.at.append(answered)
-            outcome.statuses.append(status)
-            if plan.keep_bodies:
-                outcome.bodies.append(body)
-        connection.transport.abort()
-
-    await asyncio.gather(*(one(index) for index in range(plan.connections)))
-    outcome.wall_s = time.perf_counter() - started
-    return outcome
-
-
-async def _connect(port: int) -> Connection:
-    _, connection = await asyncio.get_running_loop().create_connection(Connection, HOST, port)
-    return connection
+async def _run(plan: Plan) -> Outcome:
+    return await Load(plan).run()
 
 
 def load(plan: Plan) -> Outcome:
@@ -166,6 +226,6 @@ def tree_mb(pid: int) -> float:
 def main() -> None:
     """The other side of `load`."""
     plan = msgspec.json.decode(sys.stdin.buffer.read(), type=Plan)
-    outcome = msgspec.json.encode(uvloop.run(_load(plan)))
+    outcome = msgspec.json.encode(uvloop.run(_run(plan)))
     with os.fdopen(sys.stdout.fileno(), "wb") as pipe:  # sys.stdout, if unbuffered, may write only a part
         pipe.write(outcome)
