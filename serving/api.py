@@ -15,11 +15,12 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from serving.batcher import Overloaded
 from serving.bulk import BulkAnswer
+from serving.champion import Call
 from serving.decision_log import LogFull
 from serving.events import InvalidEvent, parse_body, parse_events
 from serving.guard import Refusal, error_body
 from serving.live import Live
-from serving.moderator import Call, Moderator, NotServed
+from serving.moderator import Moderator, NotServed
 from serving.openai_shape import moderation, parse_moderation
 from serving.openapi import document
 from serving.past import Past
@@ -84,7 +85,7 @@ async def scores(request: Request) -> Response:
     detector, raw = parse_body(await request.body())
     champion = desk.moderator.champion(detector)
     events = desk.moderator.known(champion.live, parse_events(champion.live.spec.events, raw))
-    assessed = await champion.assess(events)
+    assessed = await champion.assess(events, _call(request))
     return _json({"detector": detector, "release": champion.live.release, "scores": [a.scores for a in assessed]})
 
 

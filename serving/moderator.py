@@ -1,9 +1,9 @@
 """The walk of an event through the service: features, scores, decision, log, and only then the answer."""
 
 import asyncio
-import os
+import threading
+import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -11,9 +11,10 @@ from serving.backlog import Backlog
 from serving.batcher import MicroBatcher
 from serving.budget import Budget
 from serving.canary import Canary
+from serving.champion import Assessed, Call, Queues, Scorers, assessing
 from serving.decide import Decision
 from serving.decision_log import DecisionLog
-from serving.live import Assessment, Event, Glanced, Live
+from serving.live import Assessment, Event, Live
 from serving.privacy import as_known
 from serving.record import Record, Role, encode, new_id
 from serving.shadow import Shadows
@@ -30,78 +31,40 @@ class NotServed(Exception):
     """No approved release of this detector is in memory."""
 
 
-@dataclass(frozen=True)
-class Call:
-    """Who asks, and under which id it is traced."""
+class Judged(NamedTuple):
+    """One event, the release that answers for it, in which role, and what that says."""
 
-    request_id: str
-    caller: str
+    event: Event
+    live: Live
+    role: Role
+    assessment: Assessment
 
 
-class Scorers(NamedTuple):
-    """The threads that score: one, and two for what the first member of a cascade does not answer alone.
+class Done(NamedTuple):
+    """A request whose decisions are on disk; of its batch, the nanoseconds since 1970 at which each step ended."""
 
-    A release that encodes every event has `num_encoding` threads to itself, each of which encodes on one core.
-    """
-
-    first: Executor
-    whole: Executor
-    long: Executor
-    encoding: Executor
-    num_encoding: int = 1
-
-    @classmethod
-    def of_cores(cls) -> "Scorers":
-        """As many threads that encode as there are cores."""
-        num_cores = os.cpu_count() or 1
-        first, whole, long = (ThreadPoolExecutor(1, name) for name in ("scorer", "whole", "long"))
-        return cls(first, whole, long, ThreadPoolExecutor(num_cores, "encoding"), num_cores)
+    records: list[Record]
+    judged: list[Judged]
+    assessed_ns: int
+    decided_ns: int
+    logged_ns: int
 
 
 @dataclass(frozen=True)
 class Champion:
-    """A live release and the queues before it; work begun on it ends on it, also after a swap."""
+    """A live release with its queues; work begun on it ends on it, also after a swap."""
 
     live: Live
-    _first: MicroBatcher[Event, Glanced]
-    _whole: MicroBatcher[Glanced, Assessment]
-    _long: MicroBatcher[Glanced, Assessment]
-
-    @classmethod
-    def of(cls, live: Live, scorers: Scorers, *, may_run_inline: bool = True) -> "Champion":
-        """Put queues before a release; what reads features waits for a store and never runs inline."""
-        if live.encodes_all:
-            first = MicroBatcher(live.glance, scorers.encoding, num_threads=scorers.num_encoding)
-        else:
-            first = MicroBatcher(live.glance, scorers.first, is_pure=may_run_inline and not live.inputs)
-        return cls(live, first, MicroBatcher(live.settle, scorers.whole), MicroBatcher(live.settle, scorers.long))
-
-    async def assess(self, events: Sequence[Event]) -> Sequence[Assessment]:
-        """What the release says of these events.
-
-        Who ends early in a cascade waits for nobody who does not, and no short text for a long one, which may take a
-        hundred times as long.
-        """
-        glanced = await self._first(events)
-        others = [one for one in glanced if one.row is not None]
-        lane = self._long if any(self.live.is_long(one.row) for one in others if one.row is not None) else self._whole
-        settled = iter(await lane(others) if others else [])
-        return [one.assessment if one.row is None else next(settled) for one in glanced]
+    assess: Queues[list[Assessment]]
+    decide: Queues[Done]
 
 
 class Trial(NamedTuple):
     """A canary and the release that it lets answer."""
 
     canary: Canary
-    challenger: Champion
-
-
-class Assessed(NamedTuple):
-    """Which release assessed an event, and in which role."""
-
     live: Live
-    role: Role
-    assessment: Assessment
+    assess: Queues[list[Assessment]]
 
 
 class Acted(NamedTuple):
@@ -133,12 +96,19 @@ class Moderator:
         self._vault, self._pushes = vault, pushes
         self._scorers = Scorers.of_cores()
         self._budget, self._strikes = acted
+        self._is_acting = threading.Lock()
+        self._tried: MicroBatcher[tuple[Call, list[Judged]], Done] = MicroBatcher(self._act, self._scorers.first)
 
     def install(self, detector: str, live: Live | None) -> None:
         """Make a release the champion, or none; requests in flight end on the one that they began with."""
         others = {name: champion for name, champion in self.champions.items() if name != detector}
-        batched = live and {detector: Champion.of(live, self._scorers)}
-        self.champions = {**others, **(batched or {})}
+        self.champions = {**others, **({detector: self._with_queues(live)} if live else {})}
+
+    def _with_queues(self, live: Live) -> Champion:
+        def act(assessed: list[Assessed]) -> list[Done]:
+            return self._act([(one.asked.call, self._judged(live, one)) for one in assessed])
+
+        return Champion(live, assessing(live, self._scorers), Queues(live, self._scorers, act))
 
     def let_try(self, trials: Mapping[str, Trial]) -> None:
         """Let these canaries answer for their accounts, and no others."""
@@ -155,57 +125,75 @@ class Moderator:
     async def decide(self, champion: Champion, events: Sequence[Event], *, call: Call) -> list[Record]:
         """Decide events of the champion's table; on return the decisions are on disk."""
         events = self.known(champion.live, events)
-        with self.log.coming():
-            assessed = list(zip(events, await self._assess(champion, events), strict=True))
-            self._trace(assessed)
-            with self._tracing.span("decide"):
-                counts = await self._strikes.of([(by.live.policy, event) for event, by in assessed])
-                records = [self._record(event, by, counts, call=call) for event, by in assessed]
-        with self._tracing.span("log"):
-            await self.log.append([encode(record) for record in records])
-        await self._strikes.add(counts.fresh)
-        self._count(records)
+        trial = self.trials.get(champion.live.spec.name)
+        canarys = [trial.canary.answers(event.get("account_id")) for event in events] if trial else []
+        if trial and any(canarys):
+            judged = await self._try(trial, champion, list(zip(events, canarys, strict=True)), call=call)
+            done = await self._tried((call, judged), len(events))
+        else:
+            done = await champion.decide(events, call)
+        self._trace(done)
+        self._count(done.records)
         if self._pushes:
             for event in events:
                 self._pushes.put((champion.live.spec.events, event))
         if self._shadows:
             self._shadows.offer(champion.live.spec.name, call.request_id, call.caller, events)
-        return records
+        return done.records
 
     def known(self, live: Live, events: Sequence[Event]) -> list[Event]:
         """The events with the ids that the policy wants hashed: so the features know their entities, too."""
         return [as_known(event, live.policy.privacy, self._vault) for event in events]
 
-    async def _assess(self, champion: Champion, events: Sequence[Event]) -> list[Assessed]:
-        """Let the canary assess the events of its accounts, if there is one, and the champion all others."""
-        trial = self.trials.get(champion.live.spec.name)
-        canarys = {at for at, e in enumerate(events) if trial and trial.canary.answers(e.get("account_id"))}
-        tried = await _try(trial, [events[at] for at in sorted(canarys)]) if trial and canarys else None
-        if trial is None or tried is None:
-            return [Assessed(champion.live, self._role, a) for a in await champion.assess(events)]
-        others = [event for at, event in enumerate(events) if at not in canarys]
-        theirs, mine = iter(await champion.assess(others) if others else []), iter(tried)
+    async def _try(
+        self, trial: Trial, champion: Champion, events: Sequence[tuple[Event, bool]], *, call: Call
+    ) -> list[Judged]:
+        """Let the canary assess the events that are its, and the champion all others, or all where the canary fails."""
+        tried = await _ask_canary(trial, [event for event, is_canarys in events if is_canarys], call=call)
+        others = [event for event, is_canarys in events if tried is None or not is_canarys]
+        mine, theirs = iter(tried or []), iter(await champion.assess(others, call) if others else [])
         return [
-            Assessed(trial.challenger.live, "canary", next(mine))
-            if at in canarys
-            else Assessed(champion.live, self._role, next(theirs))
-            for at in range(len(events))
+            Judged(event, trial.live, "canary", next(mine))
+            if tried is not None and is_canarys
+            else Judged(event, champion.live, self._role, next(theirs))
+            for event, is_canarys in events
         ]
 
-    def _trace(self, assessed: Sequence[tuple[Event, Assessed]]) -> None:
-        """Say when the batches in which these events were scored had their features and their scores."""
+    def _judged(self, live: Live, assessed: Assessed) -> list[Judged]:
+        pairs = zip(assessed.asked.events, assessed.assessments, strict=True)
+        return [Judged(event, live, self._role, assessment) for event, assessment in pairs]
+
+    def _act(self, requests: list[tuple[Call, list[Judged]]]) -> list[Done]:
+        """Decide requests and put their decisions on disk, all at once; what one does counts for those after it."""
+        assessed_ns = time.time_ns()
+        with self._is_acting:
+            counts = self._strikes.of([(one.live.policy, one.event) for _, judged in requests for one in judged])
+            decided = [[self._record(one, counts, call=call) for one in judged] for call, judged in requests]
+            decided_ns = time.time_ns()
+            self.log.write([encode(record) for records in decided for record in records])
+            logged_ns = time.time_ns()
+            self._strikes.add(counts.fresh)
+        return [
+            Done(records, judged, assessed_ns, decided_ns, logged_ns)
+            for records, (_, judged) in zip(decided, requests, strict=True)
+        ]
+
+    def _trace(self, done: Done) -> None:
+        """Say when the batches in which a request was scored and decided were how far."""
         if not self._tracing.is_on:
             return
-        batches = {(by.live.spec.name, by.live.release, by.role, by.assessment.timing) for _, by in assessed}
+        batches = {(one.live.spec.name, one.live.release, one.role, one.assessment.timing) for one in done.judged}
         for detector, release, role, timing in batches:
             if timing is None:  # there were no features, so there are no scores
                 continue
             facts: Attributes = {"mews.detector": detector, "mews.release": release, "mews.role": role}
             self._tracing.past("features", timing.begun_ns, timing.read_ns, facts)
             self._tracing.past("score", timing.read_ns, timing.scored_ns, {**facts, "mews.batch": timing.num_events})
+        self._tracing.past("decide", done.assessed_ns, done.decided_ns)
+        self._tracing.past("log", done.decided_ns, done.logged_ns)
 
-    def _record(self, event: Event, by: Assessed, counts: Counts, *, call: Call) -> Record:
-        live, assessed = by.live, by.assessment
+    def _record(self, judged: Judged, counts: Counts, *, call: Call) -> Record:
+        event, live, role, assessed = judged
         decision, now = self._decision(live, event, assessed, strikes=counts.of(live.policy, event))
         text = event.get(TEXT)
         record = Record(
@@ -216,7 +204,7 @@ class Moderator:
             detector=live.spec.name,
             release=live.release,
             policy=live.policy_ref,
-            role=by.role,
+            role=role,
             table=live.spec.events,
             event={name: value for name, value in event.items() if name != TEXT},
             text=self._sealed(text, live) if text is not None else None,
@@ -260,11 +248,11 @@ class Moderator:
                 self.metrics.degraded.labels(record.detector).inc()
 
 
-async def _try(trial: Trial, events: Sequence[Event]) -> Sequence[Assessment] | None:
+async def _ask_canary(trial: Trial, events: Sequence[Event], *, call: Call) -> Sequence[Assessment] | None:
     """What the canary says; nothing where it fails or takes too long, so that the champion answers."""
     try:
         async with asyncio.timeout(_TRIAL_S):
-            return await trial.challenger.assess(events)
+            return await trial.assess(events, call)
     except Exception:  # noqa: BLE001  # an edge: whatever a canary does, it is answered and counted
         trial.canary.failed(len(events))
         return None

@@ -5,7 +5,6 @@ answered, once by its id, in the store that all workers share. What a killed wor
 made up for from log and lake, when a policy begins to be served.
 """
 
-import asyncio
 import logging
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -31,7 +30,7 @@ Event = Mapping[str, Any]
 
 @dataclass
 class Counts:
-    """The strikes of the accounts of one request, and those that its own decisions add; None: the store was silent."""
+    """The strikes of some accounts, and those that decisions under way add; None: the store was silent."""
 
     known: dict[tuple[str, str], int | None] = field(default_factory=dict)
     fresh: list[Strike] = field(default_factory=list)
@@ -41,7 +40,7 @@ class Counts:
         return self.known.get((policy.name, event.get("account_id") or ""), 0)
 
     def note(self, policy: Policy, record: Record) -> None:
-        """Let a decision count for the events of the request that come after it."""
+        """Let a decision count for the events that are decided after it."""
         if (strike := strike_of(policy, record)) is None:
             return
         self.fresh.append(strike)
@@ -51,7 +50,7 @@ class Counts:
 
 
 class Strikes:
-    """The strikes of all policies that have a ladder; any number of processes may count and add at once.
+    """The strikes of all policies that have a ladder; any number of processes and threads may count and add at once.
 
     `past` is where decisions are kept: the folder of the log, and the root of the lake.
     """
@@ -68,7 +67,7 @@ class Strikes:
         """Strikes that the store has not taken yet."""
         return len(self._owed)
 
-    async def of(self, events: Sequence[tuple[Policy, Event]]) -> Counts:
+    def of(self, events: Sequence[tuple[Policy, Event]]) -> Counts:
         """What counts against the accounts of some events now."""
         at_us = time.time_ns() // 1000
         asked = {
@@ -78,12 +77,12 @@ class Strikes:
         }
         if not asked:
             return Counts()
-        return Counts(await asyncio.get_running_loop().run_in_executor(self._thread, self._count, list(asked)))
+        return Counts(self._thread.submit(self._count, list(asked)).result())
 
-    async def add(self, strikes: Sequence[Strike]) -> None:
+    def add(self, strikes: Sequence[Strike]) -> None:
         """Let them count for whatever is decided next, wherever it is; what the store does not take is owed to it."""
         if strikes:
-            await asyncio.get_running_loop().run_in_executor(self._thread, self._add, strikes)
+            self._thread.submit(self._add, strikes).result()
 
     def tick(self, policies: Iterable[Policy]) -> None:
         """Pay what is owed, and make up for what these policies have missed; call it now and then, from any thread."""

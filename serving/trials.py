@@ -8,10 +8,11 @@ from typing import Any, Protocol
 
 from serving.canary import Canary
 from serving.challenges import Challenge
+from serving.champion import Scorers, assessing
 from serving.follow import VERIFY_EVERY_S, Deployment
 from serving.live import Live
 from serving.metrics import Metrics
-from serving.moderator import Champion, Scorers, Trial
+from serving.moderator import Trial
 from serving.shadow import Shadows
 
 _log = logging.getLogger(__name__)
@@ -92,7 +93,7 @@ class Trials:
             return None
         executor = ThreadPoolExecutor(1, thread_name_prefix="canary")
         scorers = Scorers(executor, executor, executor, executor)
-        return Trial(Canary(challenge), Champion.of(live, scorers, may_run_inline=False))
+        return Trial(Canary(challenge), live, assessing(live, scorers, may_run_inline=False))
 
     def _refuse(self, challenge: Challenge, error: Exception) -> None:
         why = f"{type(error).__name__}: {error}"

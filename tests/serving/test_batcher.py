@@ -8,17 +8,23 @@ import pytest
 
 from serving.batcher import MicroBatcher, Overloaded
 
+Items = list[int]
 
-def run(batcher: MicroBatcher[int, int], *requests: list[int]) -> list[object]:
+
+def run(batcher: MicroBatcher[Items, Items], *requests: Items) -> list[object]:
     async def ask() -> list[object]:
-        return await asyncio.gather(*(batcher(items) for items in requests), return_exceptions=True)
+        return await asyncio.gather(*(batcher(items, len(items)) for items in requests), return_exceptions=True)
 
     return asyncio.run(ask())
 
 
+def doubled(requests: list[Items]) -> list[Items]:
+    return [[item * 2 for item in items] for items in requests]
+
+
 def test_each_request_gets_its_own_results_in_order_whatever_was_joined() -> None:
     with ThreadPoolExecutor(1) as executor:
-        batcher = MicroBatcher[int, int](lambda items: [item * 2 for item in items], executor, is_pure=True)
+        batcher = MicroBatcher[Items, Items](doubled, executor, is_pure=True)
         requests = [list(range(at, at + at % 5 + 1)) for at in range(200)]
 
         rounds = [run(batcher, *requests) for _ in range(3)]  # the first in the thread, the later on the loop
@@ -29,13 +35,13 @@ def test_each_request_gets_its_own_results_in_order_whatever_was_joined() -> Non
 def test_quick_work_that_never_waits_runs_on_the_loop_and_other_work_does_not() -> None:
     seen: list[str] = []
 
-    def work(items: list[int]) -> list[int]:
+    def work(requests: list[Items]) -> list[Items]:
         seen.append(threading.current_thread().name)
-        return items
+        return requests
 
     with ThreadPoolExecutor(1, thread_name_prefix="scorer") as executor:
         for is_pure in (True, False):
-            batcher = MicroBatcher[int, int](work, executor, is_pure=is_pure)
+            batcher = MicroBatcher[Items, Items](work, executor, is_pure=is_pure)
             for _ in range(3):
                 run(batcher, [1])
 
@@ -45,12 +51,12 @@ def test_quick_work_that_never_waits_runs_on_the_loop_and_other_work_does_not() 
 def test_as_many_batches_are_worked_on_at_once_as_there_are_threads() -> None:
     meeting = threading.Barrier(3)
 
-    def work(items: list[int]) -> list[int]:
+    def work(requests: list[Items]) -> list[Items]:
         meeting.wait(30)  # none is done before all three are worked on
-        return items
+        return requests
 
     with ThreadPoolExecutor(3) as executor:
-        batcher = MicroBatcher[int, int](work, executor, num_threads=3, max_batch=1)
+        batcher = MicroBatcher[Items, Items](work, executor, num_threads=3, max_batch=1)
 
         answers = run(batcher, *([at] for at in range(6)))
 
@@ -60,13 +66,13 @@ def test_as_many_batches_are_worked_on_at_once_as_there_are_threads() -> None:
 def test_too_much_waiting_and_waiting_too_long_are_refused_and_cost_no_work() -> None:
     worked: list[int] = []
 
-    def slow(items: list[int]) -> list[int]:
-        worked.extend(items)
+    def slow(requests: list[Items]) -> list[Items]:
+        worked.extend(*requests)
         time.sleep(0.05)
-        return items
+        return requests
 
     with ThreadPoolExecutor(1) as executor:
-        batcher = MicroBatcher[int, int](slow, executor, max_batch=1, max_waiting=3, max_wait_s=0.02)
+        batcher = MicroBatcher[Items, Items](slow, executor, max_batch=1, max_waiting=3, max_wait_s=0.02)
 
         answers = run(batcher, [1], [2], [3], [4])
 
@@ -77,13 +83,13 @@ def test_too_much_waiting_and_waiting_too_long_are_refused_and_cost_no_work() ->
 
 
 def test_a_failing_call_fails_its_requests_and_the_next_one_works() -> None:
-    def pick(items: list[int]) -> list[int]:
-        if 0 in items:
+    def pick(requests: list[Items]) -> list[Items]:
+        if [0] in requests:
             raise ZeroDivisionError
-        return items
+        return requests
 
     with ThreadPoolExecutor(1) as executor:
-        batcher = MicroBatcher[int, int](pick, executor, is_pure=True)
+        batcher = MicroBatcher[Items, Items](pick, executor, is_pure=True)
         failed, worked = run(batcher, [0]), run(batcher, [1])
 
     with pytest.raises(ZeroDivisionError):
@@ -94,15 +100,15 @@ def test_a_failing_call_fails_its_requests_and_the_next_one_works() -> None:
 def test_who_came_first_is_answered_before_the_work_on_many_is_done() -> None:
     sizes: list[int] = []
 
-    def slow(items: list[int]) -> list[int]:
-        sizes.append(len(items))
-        end = time.thread_time() + 0.0125 * len(items)
+    def slow(requests: list[Items]) -> list[Items]:
+        sizes.append(len(requests))
+        end = time.thread_time() + 0.0125 * len(requests)
         while time.thread_time() < end:
             pass
-        return items
+        return requests
 
     with ThreadPoolExecutor(1) as executor:
-        batcher = MicroBatcher[int, int](slow, executor, max_wait_s=60)
+        batcher = MicroBatcher[Items, Items](slow, executor, max_wait_s=60)
         for _ in range(3):  # it learns what an item takes
             answers = run(batcher, *([at] for at in range(32)))
 

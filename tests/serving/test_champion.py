@@ -5,10 +5,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from serving.champion import Assessed, Call, Queues, Scorers, assessing
 from serving.live import LONG, Assessment, Event, Glanced
-from serving.moderator import Champion, Scorers
 from serving.record import Features
 
+CALL = Call("1", "test")
 SURE, UNSURE, LONG_TEXT = {"text": "sure"}, {"text": "unsure"}, {"text": "x" * (LONG + 1)}
 
 
@@ -52,13 +53,13 @@ def scores(assessed: Sequence[Assessment]) -> list[float]:
 
 def test_who_ends_early_and_who_is_short_wait_for_no_long_text(scorers: Scorers) -> None:
     live = Live()
-    champion = Champion.of(live, scorers)  # type: ignore[arg-type]
+    assess = assessing(live, scorers)  # type: ignore[arg-type]
 
     async def ask() -> tuple[list[float], list[float], list[float]]:
-        long = asyncio.create_task(champion.assess([LONG_TEXT]))
+        long = asyncio.create_task(assess([LONG_TEXT], CALL))
         while not live.settled_in:
             await asyncio.sleep(0.001)
-        early, short = await champion.assess([SURE]), await champion.assess([UNSURE])
+        early, short = await assess([SURE], CALL), await assess([UNSURE], CALL)
         assert not long.done()
         live.told.set()
         return scores(early), scores(short), scores(await long)
@@ -72,9 +73,30 @@ def test_who_ends_early_and_who_is_short_wait_for_no_long_text(scorers: Scorers)
 def test_answers_keep_the_order_of_the_events_whoever_gave_them(scorers: Scorers) -> None:
     live = Live()
     live.told.set()
-    champion = Champion.of(live, scorers)  # type: ignore[arg-type]
+    assess = assessing(live, scorers)  # type: ignore[arg-type]
     events = [SURE, UNSURE, LONG_TEXT, SURE, UNSURE]
 
-    found = asyncio.run(champion.assess(events))
+    found = asyncio.run(assess(events, CALL))
 
     assert scores(found) == [0.1, 0.9, 0.9, 0.1, 0.9]
+
+
+def test_requests_that_waited_together_are_concluded_together_each_with_its_own(scorers: Scorers) -> None:
+    live, batches = Live(), list[int]()
+    live.told.set()
+
+    def conclude(assessed: list[Assessed]) -> list[tuple[str, list[float]]]:
+        batches.append(len(assessed))
+        return [(one.asked.call.request_id, scores(one.assessments)) for one in assessed]
+
+    queues = Queues(live, scorers, conclude)  # type: ignore[arg-type]
+
+    async def ask() -> list[tuple[str, list[float]]]:
+        requests = ((str(at), [UNSURE, SURE] if at % 4 == 0 else [SURE]) for at in range(32))
+        return await asyncio.gather(*(queues(events, Call(name, "test")) for name, events in requests))
+
+    found = asyncio.run(ask())
+
+    assert found == [(str(at), [0.9, 0.1] if at % 4 == 0 else [0.1]) for at in range(32)]
+    assert sum(batches) == 32
+    assert len(batches) <= 4  # one that is scored as it is, one of the whole network, and what began before all came

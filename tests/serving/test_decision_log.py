@@ -1,26 +1,22 @@
-import asyncio
-import contextlib
 import os
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from serving.decision_log import DecisionLog, read_segment
 from serving.segments import sealed_segments, whole
 
 WRITER = """
-import asyncio, sys
+import sys
 from pathlib import Path
 from serving.decision_log import DecisionLog
 
-async def main():
-    log = DecisionLog(Path(sys.argv[1]))
-    for number in range(100_000):
-        await log.append([b'{"number":%d}' % number])
-        print(number, flush=True)
-
-asyncio.run(main())
+log = DecisionLog(Path(sys.argv[1]))
+for number in range(100_000):
+    log.write([b'{"number":%d}' % number])
+    print(number, flush=True)
 """
 
 
@@ -28,33 +24,24 @@ def records(folder: Path) -> list[bytes]:
     return [record for path in sealed_segments(folder) for record in read_segment(path)]
 
 
-def test_what_was_appended_is_read_back_in_order(tmp_path: Path) -> None:
-    log, many = DecisionLog(tmp_path), [b'{"number":%d}' % number for number in range(50)]
-
-    async def append() -> None:
-        await asyncio.gather(*(log.append([record]) for record in many))
-
-    asyncio.run(append())
-    log.close()
-
-    assert records(tmp_path) == many
-
-
-def test_a_client_that_leaves_takes_no_neighbour_along(tmp_path: Path) -> None:
+def test_what_any_thread_wrote_is_read_back_in_its_order(tmp_path: Path) -> None:
     log = DecisionLog(tmp_path)
 
-    async def append() -> list[object]:
-        first, *others = [asyncio.create_task(log.append([b'{"number":%d}' % number])) for number in range(3)]
-        await asyncio.sleep(0)  # all of them wait for one batch
-        first.cancel()
-        return await asyncio.gather(first, *others, return_exceptions=True)
+    def write(thread: int) -> None:
+        for number in range(50):
+            log.write([b'{"thread":%d,"number":%d,"part":%d}' % (thread, number, part) for part in range(2)])
 
-    left, *others = asyncio.run(append())
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(write, range(4)))
     log.close()
 
-    assert isinstance(left, asyncio.CancelledError)
-    assert others == [None, None]
-    assert records(tmp_path) == [b'{"number":%d}' % number for number in range(3)]
+    kept = records(tmp_path)
+    for thread in range(4):
+        mine = [record for record in kept if record.startswith(b'{"thread":%d,' % thread)]
+        assert mine == [
+            b'{"thread":%d,"number":%d,"part":%d}' % (thread, number, part) for number in range(50) for part in range(2)
+        ]
+    assert len(kept) == 400
 
 
 def test_a_killed_writer_loses_nothing_that_it_acknowledged(tmp_path: Path) -> None:
@@ -75,7 +62,7 @@ def test_a_killed_writer_loses_nothing_that_it_acknowledged(tmp_path: Path) -> N
 
 def test_the_zeros_ahead_are_no_records_and_do_not_stay(tmp_path: Path) -> None:
     log = DecisionLog(tmp_path)
-    asyncio.run(log.append([b'{"number":1}']))
+    log.write([b'{"number":1}'])
 
     [begun] = tmp_path.glob("*.open")
     reserved, found = begun.stat().st_size, list(read_segment(begun))
@@ -86,54 +73,3 @@ def test_the_zeros_ahead_are_no_records_and_do_not_stay(tmp_path: Path) -> None:
     assert found == [b'{"number":1}']
     assert sealed.stat().st_size < 100
     assert whole(sealed) == [b'{"number":1}']
-
-
-class Counting(DecisionLog):
-    """Notes how many records went to disk together."""
-
-    def __init__(self, folder: Path) -> None:
-        super().__init__(folder)
-        self.groups: list[int] = []
-
-    def _write(self, records: list[bytes]) -> None:
-        self.groups.append(len(records))
-        super()._write(records)
-
-
-def test_many_requests_that_come_apart_share_few_syncs(tmp_path: Path) -> None:
-    log = Counting(tmp_path)
-
-    async def request(number: int, after_s: float) -> None:
-        with log.coming():
-            await asyncio.sleep(after_s)
-        await log.append([b'{"number":%d}' % number])
-
-    async def many() -> None:
-        await asyncio.gather(*(request(number, number * 1e-4) for number in range(32)))
-
-    asyncio.run(many())
-    num_groups = len(log.groups)
-    asyncio.run(request(32, 0.0))
-    log.close()
-
-    assert num_groups <= 8
-    assert log.groups[num_groups:] == [1]
-    assert sorted(records(tmp_path)) == sorted(b'{"number":%d}' % number for number in range(33))
-
-
-def test_a_request_that_never_comes_is_waited_for_only_a_moment(tmp_path: Path) -> None:
-    log = DecisionLog(tmp_path)
-
-    async def beside_others() -> float:
-        begun = asyncio.get_running_loop().time()
-        with contextlib.ExitStack() as stack:
-            for _ in range(20):
-                stack.enter_context(log.coming())
-            await asyncio.wait_for(log.append([b'{"number":1}']), timeout=10)
-        return asyncio.get_running_loop().time() - begun
-
-    waited_s = asyncio.run(beside_others())
-    log.close()
-
-    assert waited_s >= 0.002
-    assert records(tmp_path) == [b'{"number":1}']

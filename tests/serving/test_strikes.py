@@ -1,4 +1,3 @@
-import asyncio
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -47,11 +46,11 @@ def against(account: str, *, days_ago: float = 0, **fields: Any) -> Record:
 
 
 def add(strikes: Strikes, *records: Record, policy: Policy = POLICY) -> None:
-    asyncio.run(strikes.add([strike for one in records if (strike := strike_of(policy, one))]))
+    strikes.add([strike for one in records if (strike := strike_of(policy, one))])
 
 
 def count(strikes: Strikes, *, policy: Policy = POLICY, account: str = "ann") -> int | None:
-    return asyncio.run(strikes.of([(policy, {"account_id": account})])).of(policy, {"account_id": account})
+    return strikes.of([(policy, {"account_id": account})]).of(policy, {"account_id": account})
 
 
 def test_a_strike_counts_once_however_often_it_is_added_and_by_whom(store: StrikeStore) -> None:
@@ -95,7 +94,7 @@ def test_a_strike_counts_no_longer_than_its_decision_is_kept(store: StrikeStore)
 def test_the_decisions_of_one_request_count_for_those_after_them() -> None:
     strikes = Strikes(open_strikes(Path("/nowhere"), deadline_s=1))
 
-    counts = asyncio.run(strikes.of([]))
+    counts = strikes.of([])
     counts.known["content", "ann"] = 3
     counts.note(POLICY, against("ann"))
 

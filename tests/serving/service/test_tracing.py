@@ -84,10 +84,10 @@ def test_no_span_holds_a_text_a_key_or_an_id_of_a_person(
 def test_a_failed_request_is_marked_without_its_message(
     parts: Parts, client: TestClient, exported: InMemorySpanExporter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def fail(*_: object) -> None:
+    def fail(*_: object) -> None:
         raise RuntimeError(f"about {SPAM}")
 
-    monkeypatch.setattr(parts.log, "append", fail)
+    monkeypatch.setattr(parts.log, "write", fail)
 
     assert decide(client, SPAM).status_code == 500
 
