@@ -15,7 +15,6 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from serving.batcher import Overloaded
 from serving.bulk import BulkAnswer
-from serving.champion import Call
 from serving.decision_log import LogFull
 from serving.events import InvalidEvent, parse_body, parse_events
 from serving.guard import Refusal, error_body
@@ -24,6 +23,7 @@ from serving.moderator import Moderator, NotServed
 from serving.openai_shape import moderation, parse_moderation
 from serving.openapi import document
 from serving.past import Past
+from serving.queues import Call
 from serving.record import DECISION_ID, answer, decode, time_of
 from serving.vault import Vault
 from serving.verdict import replay

@@ -9,10 +9,10 @@ from typing import Any
 import msgspec
 from starlette.types import Receive, Scope, Send
 
-from serving.champion import Call
 from serving.events import InvalidEvent, parse_events
 from serving.guard import ClientGone, Refusal
 from serving.moderator import Champion, Moderator
+from serving.queues import Call
 from serving.record import answer
 
 MAX_LINE = 1 << 20

@@ -16,12 +16,12 @@ from pathlib import Path
 import msgspec
 
 from serving.budget import Budget
-from serving.champion import Call
 from serving.decision_log import DecisionLog
 from serving.follow import Deployment
 from serving.known import Known
 from serving.metrics import Metrics
 from serving.moderator import Acted, Moderator
+from serving.queues import Call
 from serving.shadow import Message
 from serving.source import LedgerSource
 from serving.strike_stores import SqliteStrikes

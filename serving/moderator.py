@@ -7,15 +7,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from serving.backlog import Backlog
 from serving.batcher import MicroBatcher
 from serving.budget import Budget
 from serving.canary import Canary
-from serving.champion import Assessed, Call, Queues, Scorers, assessing
 from serving.decide import Decision
 from serving.decision_log import DecisionLog
 from serving.live import Assessment, Event, Live
 from serving.privacy import as_known
+from serving.pushing import Pushes
+from serving.queues import Assessed, Call, Queues, Scorers, assessing
 from serving.record import Record, Role, encode, new_id
 from serving.shadow import Shadows
 from serving.strikes import Counts, Strikes
@@ -82,7 +82,7 @@ class Moderator:
         *,
         log: DecisionLog,
         vault: Vault | None,
-        pushes: Backlog[tuple[str, Event]] | None,
+        pushes: Pushes | None,
         telemetry: Telemetry,
         acted: Acted,
         shadows: Shadows | None = None,
@@ -96,8 +96,8 @@ class Moderator:
         self._vault, self._pushes = vault, pushes
         self._scorers = Scorers.of_cores()
         self._budget, self._strikes = acted
-        self._is_acting = threading.Lock()
-        self._tried: MicroBatcher[tuple[Call, list[Judged]], Done] = MicroBatcher(self._act, self._scorers.first)
+        self._lock = threading.Lock()
+        self._acting: MicroBatcher[tuple[Call, list[Judged]], Done] = MicroBatcher(self._act, self._scorers.first)
 
     def install(self, detector: str, live: Live | None) -> None:
         """Make a release the champion, or none; requests in flight end on the one that they began with."""
@@ -129,14 +129,14 @@ class Moderator:
         canarys = [trial.canary.answers(event.get("account_id")) for event in events] if trial else []
         if trial and any(canarys):
             judged = await self._try(trial, champion, list(zip(events, canarys, strict=True)), call=call)
-            done = await self._tried((call, judged), len(events))
+            done = await self._acting((call, judged), len(events))
         else:
             done = await champion.decide(events, call)
         self._trace(done)
         self._count(done.records)
         if self._pushes:
             for event in events:
-                self._pushes.put((champion.live.spec.events, event))
+                self._pushes.put(champion.live.spec.events, event)
         if self._shadows:
             self._shadows.offer(champion.live.spec.name, call.request_id, call.caller, events)
         return done.records
@@ -166,7 +166,7 @@ class Moderator:
     def _act(self, requests: list[tuple[Call, list[Judged]]]) -> list[Done]:
         """Decide requests and put their decisions on disk, all at once; what one does counts for those after it."""
         assessed_ns = time.time_ns()
-        with self._is_acting:
+        with self._lock:
             counts = self._strikes.of([(one.live.policy, one.event) for _, judged in requests for one in judged])
             decided = [[self._record(one, counts, call=call) for one in judged] for call, judged in requests]
             decided_ns = time.time_ns()

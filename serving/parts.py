@@ -10,17 +10,16 @@ from starlette.types import ASGIApp
 from serving.admin import PREFIX, build_admin
 from serving.api import Desk, build_app
 from serving.auth import KeyRing
-from serving.backlog import Backlog
 from serving.budget import Budget
 from serving.decision_log import DecisionLog
 from serving.follow import Follower
 from serving.guard import Guard, Limits
 from serving.known import Known
 from serving.ledger import Ledger
-from serving.live import Event
 from serving.metrics import Metrics
 from serving.moderator import Acted, Moderator
 from serving.past import Past
+from serving.pushing import Pushes
 from serving.room import Room
 from serving.shadow import Shadows
 from serving.source import LedgerSource
@@ -51,7 +50,7 @@ class Parts:
         self.metrics, self.keys = Metrics(), KeyRing(keys or home / "api_keys.json")
         known, vault = Known(home, stores or {}), Vault(home / "keys")
         self.log = DecisionLog(home / "decisions")
-        self.pushes: Backlog[tuple[str, Event]] = Backlog("features", known.push)
+        self.pushes = Pushes(home, stores or {})
         self.budget = Budget(home / "budget")
         store = open_strikes(home, redis=(stores or {}).get("redis", ""), deadline_s=STRIKES_WITHIN_S)
         self.strikes = Strikes(store, past=(home / "decisions", home / "lake"))
@@ -84,7 +83,7 @@ class Parts:
         self.strikes.tick([champion.live.policy for champion in self.moderator.champions.values()])
         self.metrics.strikes_owed.set(self.strikes.num_owed)
         self.metrics.turned_away.set(self.room.num_turned_away)
-        self.metrics.dropped.labels("features").set(self.pushes.num_dropped + self.pushes.num_failed)
+        self.metrics.dropped.labels("features").set(self.pushes.num_lost)
         try:
             self.keys.refresh()
             self.log.tick()

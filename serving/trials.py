@@ -8,11 +8,11 @@ from typing import Any, Protocol
 
 from serving.canary import Canary
 from serving.challenges import Challenge
-from serving.champion import Scorers, assessing
 from serving.follow import VERIFY_EVERY_S, Deployment
 from serving.live import Live
 from serving.metrics import Metrics
 from serving.moderator import Trial
+from serving.queues import Scorers, assessing
 from serving.shadow import Shadows
 
 _log = logging.getLogger(__name__)

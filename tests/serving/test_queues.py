@@ -5,8 +5,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from serving.champion import Assessed, Call, Queues, Scorers, assessing
 from serving.live import LONG, Assessment, Event, Glanced
+from serving.queues import Assessed, Call, Queues, Scorers, assessing
 from serving.record import Features
 
 CALL = Call("1", "test")

@@ -1,4 +1,4 @@
-"""A live release and the queues before it: requests that wait for a thread go through it together."""
+"""The queues before a live release: requests that wait for a thread go through it together, to the end."""
 
 import os
 from collections.abc import Callable, Sequence
