@@ -3,6 +3,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import time
 import venv
 from pathlib import Path
 
@@ -76,11 +77,24 @@ def test_the_command_builds_a_bento_that_serves_from_its_own_folder_where_nothin
         asked = {"detector": "content", "event": {"text": SPAM}}
         answer = httpx.post(f"{server.url}/v1/decisions", json=asked, headers={"authorization": f"Bearer {key}"})
         workers = [Path(child.cwd()) for child in psutil.Process(server.pid).children(recursive=True)]
+        pushing = child_of(server.pid, "serving.pushing")
+        with pytest.raises(psutil.TimeoutExpired):  # it finds its code in the Bento
+            pushing.wait(2)
 
     [decision] = answer.json()["decisions"]
     assert (decision["release"], decision["action"]) == (first.digest, "block")
     assert path / "src" in workers
     assert path.name == first.digest[:16]
+
+
+def child_of(pid: int, module: str) -> psutil.Process:
+    """The process of a service that runs a module; it may be about to start."""
+    for _ in range(100):
+        for child in psutil.Process(pid).children(recursive=True):
+            if module in child.cmdline():
+                return child
+        time.sleep(0.1)
+    raise AssertionError(f"no process runs {module}")
 
 
 def without_our_code(folder: Path) -> str:
