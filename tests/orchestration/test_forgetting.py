@@ -1,4 +1,3 @@
-import asyncio
 import json
 import threading
 from collections.abc import Callable, Iterator
@@ -108,7 +107,7 @@ def lived_in(
     push(states, [("payments", {**event, "card_id": "c1", "merchant_id": "m1", "ip": "1.1.1.1", "amount": 1.0})])
     build(lake, store, events="payments", labels=["fraud"], feature_service="payment_v1", out=training_set(settings))
     log(settings.decisions, record(request(1), vault=vault, text="another's words"))
-    asyncio.run(writer.append([hers(1, vault), hers(2, vault, account_id=pseudonym(ANN, vault))]))
+    writer.write([hers(1, vault), hers(2, vault, account_id=pseudonym(ANN, vault))])
     return settings
 
 
@@ -159,7 +158,7 @@ def test_a_segment_that_is_not_sealed_when_asked_is_said_aloud(
 ) -> None:
     monkeypatch.setattr("orchestration.forgetting.SEAL_S", 0.3)
     stuck = DecisionLog(settings.decisions)
-    asyncio.run(stuck.append([hers(1, vault)]))
+    stuck.write([hers(1, vault)])
 
     with pytest.raises(StillWritten, match="was not sealed"):
         forget(settings, ANN)
