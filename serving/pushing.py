@@ -24,7 +24,7 @@ from serving.backlog import Backlog
 _log = logging.getLogger(__name__)
 _WITHIN_S = 5.0  # the store is to take a push
 _AGAIN_S = 5.0  # after a process was started, another one may be
-_TEXT = "text"  # the one column that no feature reads and that JSON may be unable to say again
+_TEXT = "text"  # what people wrote: no feature reads it, so it stays where it is
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(list[tuple[str, dict[str, Any]]]).decode
 
