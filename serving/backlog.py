@@ -40,13 +40,14 @@ class Backlog(Generic[Item]):
         except queue.Full:
             self.num_dropped += 1
 
-    def close(self, timeout_s: float = 5.0) -> None:
-        """Let what waits be done, for at most `timeout_s`."""
+    def close(self, timeout_s: float = 5.0) -> bool:
+        """Let what waits be done, for at most `timeout_s`; whether all of it was."""
         try:
             self._queue.put(None, timeout=timeout_s)
         except queue.Full:
-            return
+            return False
         self._thread.join(timeout_s)
+        return not self._thread.is_alive()
 
     def _run(self) -> None:
         while (first := self._queue.get()) is not None:

@@ -55,8 +55,10 @@ class Pushes:
 
     def close(self, timeout_s: float = 5.0) -> None:
         """Let what waits be pushed, for at most `timeout_s`."""
-        self._backlog.close(timeout_s)
+        is_done = self._backlog.close(timeout_s)
         if self._process:
+            if not is_done:  # it takes nothing, and who writes to it waits
+                self._process.kill()
             _end_input(self._process)
             try:
                 self._process.wait(timeout_s)

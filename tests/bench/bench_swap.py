@@ -243,8 +243,15 @@ def wait_for(is_so: Callable[[], bool]) -> None:
 
 
 def challengers(worker: int) -> list[int]:
-    """The processes that a worker started, as the kernel lists them, since a walk over all processes takes CPU."""
-    return [int(pid) for path in Path(f"/proc/{worker}/task").glob("*/children") for pid in path.read_text().split()]
+    """The challengers that a worker started, as the kernel lists them, since a walk over all processes takes CPU."""
+    children = [pid for path in Path(f"/proc/{worker}/task").glob("*/children") for pid in path.read_text().split()]
+    return [int(pid) for pid in children if b"serving.challenger" in _command(pid)]
+
+
+def _command(pid: str) -> bytes:
+    with suppress(FileNotFoundError, ProcessLookupError):
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    return b""
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
 import os
+import signal
 import time
 from pathlib import Path
 
@@ -71,3 +72,23 @@ def test_a_killed_process_is_started_again_and_what_it_missed_is_counted(
     pushes.close()
 
     assert (known(tmp_path), pushes.num_lost) == (2, 0)
+
+
+def test_a_process_that_hangs_keeps_nobody_from_leaving_events_or_from_the_end(tmp_path: Path) -> None:
+    pushes = Pushes(tmp_path, {})
+    pushes.put("payments", payment(0))
+    while not known(tmp_path):
+        time.sleep(0.02)
+    assert pushes._process
+    os.kill(pushes._process.pid, signal.SIGSTOP)
+
+    began_s = time.monotonic()
+    for number in range(1, 5000):  # more than the backlog and the kernel's pipe hold
+        pushes.put("payments", payment(number))
+    left_s = time.monotonic()
+    pushes.close(timeout_s=1.0)
+
+    assert left_s - began_s < 5
+    assert time.monotonic() - left_s < 10
+    assert pushes.num_lost > 2000
+    assert pushes._process.returncode == -signal.SIGKILL
