@@ -135,8 +135,8 @@ class Moderator:
         self._trace(done)
         self._count(done.records)
         if self._pushes:
-            for event in events:
-                self._pushes.put(champion.live.spec.events, event)
+            for record in done.records:
+                self._pushes.put(record.table, record.event)
         if self._shadows:
             self._shadows.offer(champion.live.spec.name, call.request_id, call.caller, events)
         return done.records

@@ -17,6 +17,7 @@ from typing import IO, Any
 
 import msgspec
 
+from feature_repo.facts import Event
 from feature_repo.push import push
 from feature_repo.states import open_states
 from serving.backlog import Backlog
@@ -24,11 +25,8 @@ from serving.backlog import Backlog
 _log = logging.getLogger(__name__)
 _WITHIN_S = 5.0  # the store is to take a push
 _AGAIN_S = 5.0  # after a process was started, another one may be
-_TEXT = "text"  # what people wrote: no feature reads it, so it stays where it is
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(list[tuple[str, dict[str, Any]]]).decode
-
-Event = Mapping[str, Any]
 
 
 class Pushes:
@@ -46,7 +44,10 @@ class Pushes:
 
     @property
     def num_lost(self) -> int:
-        """Events that count for nothing until features are computed from the lake again."""
+        """Events that count for nothing until features are computed from the lake again.
+
+        What a killed process had taken in is not among them.
+        """
         return self._backlog.num_dropped + self._backlog.num_failed + self._num_refused
 
     def put(self, table: str, event: Event) -> None:
@@ -67,8 +68,7 @@ class Pushes:
                 self._process.wait()
 
     def _send(self, events: list[tuple[str, Event]]) -> None:
-        known = [(table, {name: v for name, v in event.items() if name != _TEXT}) for table, event in events]
-        data = _encode(known) + b"\n"
+        data = _encode(events) + b"\n"
         stream = self._running().stdin
         assert stream is not None
         stream.write(data)

@@ -1,8 +1,8 @@
 """Load on a server of this machine: connections that ask one after another, or arrivals at a fixed rate; loopback only.
 
-It runs in a process of its own, so that the CPU that asking takes is not counted as the server's, and makes no task,
-future or timer for a request: at five times what a server can answer it would take the server's cores. Requests are
-whole byte strings made beforehand; an answer is read up to its length, or its last chunk.
+It runs in a process of its own, so that the CPU that asking takes is not counted as the server's, and makes no task
+or future for a request: at five times what a server can answer these took the server's cores. Requests are whole byte
+strings made beforehand; an answer is read up to its length, or its last chunk.
 """
 
 import asyncio
@@ -199,10 +199,6 @@ def whole(data: bytes) -> tuple[int, bytes] | None:
     return (int(data[9:12]), body) if body.endswith(b"0\r\n\r\n") else None
 
 
-async def _run(plan: Plan) -> Outcome:
-    return await Load(plan).run()
-
-
 def load(plan: Plan) -> Outcome:
     """Run the load in a process of its own."""
     command = [sys.executable, "-c", "from tests.bench.load import main; main()"]
@@ -226,6 +222,6 @@ def tree_mb(pid: int) -> float:
 def main() -> None:
     """The other side of `load`."""
     plan = msgspec.json.decode(sys.stdin.buffer.read(), type=Plan)
-    outcome = msgspec.json.encode(uvloop.run(_run(plan)))
+    outcome = msgspec.json.encode(uvloop.run(Load(plan).run()))
     with os.fdopen(sys.stdout.fileno(), "wb") as pipe:  # sys.stdout, if unbuffered, may write only a part
         pipe.write(outcome)
