@@ -87,8 +87,9 @@ class Segment:
     is synced without a commit of the file system's journal, which would wait for whatever other processes write.
     """
 
-    def __init__(self, folder: Path) -> None:
-        name = f"{time.time_ns() // 1000:016d}-{uuid.uuid4().hex[:8]}"
+    def __init__(self, folder: Path, *, begun_us: int | None = None) -> None:
+        """Begin one in `folder`; `begun_us` (microseconds, UTC, by default now) says of which day it is."""
+        name = f"{begun_us or time.time_ns() // 1000:016d}-{uuid.uuid4().hex[:8]}"
         self.path = folder / f"{name}.open"
         hidden = folder / f".{name}"
         self._fd = os.open(hidden, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)

@@ -57,9 +57,9 @@ def record(event: dict[str, Any], *, vault: Vault | None = None, text: str | Non
 
 
 def log(folder: Path, *records: Record) -> Path:
-    """A sealed segment that holds them."""
+    """A sealed segment that holds them, begun when the first was decided."""
     folder.mkdir(parents=True, exist_ok=True)
-    segment = Segment(folder)
+    segment = Segment(folder, begun_us=records[0].at_us)
     segment.write([encode(one) for one in records])
     segment.seal()
     return segment.path.with_suffix(".sealed")
