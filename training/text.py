@@ -34,8 +34,9 @@ _ROT13_WORDS = frozenset(
     codecs.encode("the and you how to of for with that this are what my your make have it is", "rot13").split()
 )
 _SPACED = re.compile(r"(?<![^\W_])[^\W_](?:([ ._*|-])[^\W_])(?:\1[^\W_])+(?![^\W_])")
+_SPACED_END = re.compile(r"([ ._*|-])[^\W_]\1[^\W_](?![^\W_])")  # as every match of _SPACED ends; found faster
 _LEET_SIGNS = "0134578@$"
-_LEET_WORD = re.compile(r"(?<![a-z0134578@$])[a-z0134578@$]*[0134578@$][a-z0134578@$]*")
+_LEET_WORD = re.compile(r"(?<![a-z0134578@$])[a-z]*+[0134578@$][a-z0134578@$]*+")
 _LEET = str.maketrans(_LEET_SIGNS, "oieastbas")
 
 
@@ -44,7 +45,8 @@ def normalise(text: str) -> str:
     plain = _decode(_letters(text)).lower()
     if len(_ROT13_WORDS.intersection(plain.split())) > 1:
         plain = codecs.encode(plain, "rot13")
-    plain = _SPACED.sub(lambda run: run[0].replace(run[1], ""), plain)
+    if _SPACED_END.search(plain):
+        plain = _SPACED.sub(lambda run: run[0].replace(run[1], ""), plain)
     plain = _LEET_WORD.sub(_without_leet, plain)
     return " ".join(plain.split())
 

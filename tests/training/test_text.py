@@ -3,6 +3,7 @@
 import base64
 import codecs
 import json
+import re
 import time
 import unicodedata
 from collections import defaultdict
@@ -66,6 +67,20 @@ def test_a_disguise_below_another_is_undone_too() -> None:
 @pytest.mark.parametrize("text", ["room 101, 10 000 seats", "100 % of 3 &c. \\o/", "cafe 1984"])
 def test_numbers_and_signs_that_are_no_disguise_stay(text: str) -> None:
     assert normalise(text) == text
+
+
+@given(st.text("ab1_ .-*é", max_size=40))
+def test_wherever_a_spaced_word_ends_there_is_looked_for_one(text: str) -> None:
+    begins = training.text._SPACED.search(text)
+
+    assert begins is None or training.text._SPACED_END.search(text)
+
+
+@given(st.text("ab1@ .é", max_size=40))
+def test_a_word_with_a_sign_for_a_letter_is_read_whole(text: str) -> None:
+    words = re.findall("[ab1@]+", text)
+
+    assert [word[0] for word in training.text._LEET_WORD.finditer(text)] == [w for w in words if set(w) & {"1", "@"}]
 
 
 @pytest.mark.parametrize("text", ["a" * 100_000, ",a" * 50_000, "a.b" * 30_000, "0a" * 50_000, "%" * 100_000])

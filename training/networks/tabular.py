@@ -51,7 +51,7 @@ class Columns(nn.Module):
 
     def forward(self, dense_BD: Tensor) -> Tensor:
         """Features [B, size]."""
-        numbers, flags, ids = dense_BD.tensor_split([self.num_numbers, 2 * self.num_numbers], dim=1)
+        numbers, flags, ids = torch.split(dense_BD, [self.num_numbers, self.num_numbers, len(self.categories)], dim=1)
         features = [embed(ids[:, i].long()) for i, embed in enumerate(self.categories)]
         if self.periodic is not None:
             features += [self.periodic(numbers).flatten(1), flags]
@@ -76,7 +76,7 @@ class Head(nn.Module):
 
     def forward(self, input_BD: Tensor) -> Tensor:
         """Logits [B, L]."""
-        text, dense = input_BD.tensor_split([self.text_size], dim=1)
+        text, dense = torch.split(input_BD, [self.text_size, self.width - self.text_size], dim=1)
         return self.mlp(torch.cat([self.norm(text), self.columns(dense)], dim=1))
 
 
@@ -100,7 +100,7 @@ class LogisticHead(nn.Module):
 
     def forward(self, input_BD: Tensor) -> Tensor:
         """Logits [B, L]."""
-        text, dense = input_BD.tensor_split([self.text_size], dim=1)
+        text, dense = torch.split(input_BD, [self.text_size, self.width - self.text_size], dim=1)
         logits_BL = text + self.bias
         return logits_BL if self.linear is None else logits_BL + self.linear(self.columns(dense))
 
