@@ -46,11 +46,9 @@ class Bags:
         return Bags(self.ids[bounds[0] : bounds[-1]], bounds - bounds[0])
 
 
-def bounds_of(sizes: Sequence[int] | npt.NDArray[np.integer]) -> npt.NDArray[np.int64]:
+def bounds_of(sizes: npt.ArrayLike) -> npt.NDArray[np.int64]:
     """Where N neighbouring runs of the given sizes begin and end [N + 1]."""
-    bounds = np.zeros(len(sizes) + 1, np.int64)
-    np.cumsum(sizes, out=bounds[1:])
-    return bounds
+    return np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)])
 
 
 def positions(bounds: npt.NDArray[np.int64], rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:

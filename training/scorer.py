@@ -110,14 +110,14 @@ class Table:
         for at, (first, last) in enumerate(pairwise(bags.bounds.tolist())):
             if last > first:
                 ids = bags.ids[first:last]
-                np.add.reduce(self.rows.take(ids, axis=0) * self._shares(ids), axis=0, out=pooled[at])
+                np.sum(self.rows.take(ids, axis=0) * self._shares(ids), axis=0, out=pooled[at])
         return pooled
 
     def _shares(self, ids: npt.NDArray[np.int32]) -> Floats:
         if self.idf is None:
             return np.full((len(ids), 1), 1 / len(ids), np.float32)
         weights = self.idf.take(ids, axis=0)
-        return weights / ((1 - SLOPE) * self.pivot + SLOPE * np.sqrt(np.add.reduce(np.square(weights), axis=None)))
+        return weights / ((1 - SLOPE) * self.pivot + SLOPE * np.sqrt(np.square(weights).sum()))
 
 
 def _tables(bundle: Path) -> dict[str, Table]:

@@ -39,7 +39,11 @@ class PeriodicEmbeddings(nn.Module):
 
 
 class Columns(nn.Module):
-    """The `dense` columns of an encoder as features: numbers, is-missing flags, categories."""
+    """The `dense` columns of an encoder as features: numbers, is-missing flags, categories.
+
+    Here and in the heads tensors are split into given sizes: `tensor_split` is traced to a loop over a sequence, with
+    which ONNX Runtime took twice as long for the head of the n-grams.
+    """
 
     def __init__(self, encoder: Encoder) -> None:
         super().__init__()
