@@ -71,7 +71,7 @@ class Rows:
 
 
 def forget(settings: Settings, account: str) -> Forgotten:
-    """Remove an account from log, lake, features, online state, training sets and runs; raises StillWritten.
+    """Remove an account from log, lake, features, online state, training sets, runs and searches; raises StillWritten.
 
     Doing it again, or after a kill, removes what is left.
     """
@@ -131,10 +131,10 @@ def _everywhere(settings: Settings, lake: Lake) -> Iterator[Rows]:
         zone, table = file.parts[-4:-2]
         yield Rows(file, f"{zone}/{table}", table.removesuffix("_truth"))
     tables = {name: detector.spec.events for name, detector in read_detectors(settings.defs).items()}
-    for folder in (settings.training_sets, settings.runs):
-        for file in sorted(folder.glob("*/*/*.parquet")):
-            detector = file.parts[-3]
-            yield Rows(file, f"{folder.name}/{detector}/{file.parent.name}", tables.get(detector, ""))
+    for folder in (settings.training_sets, settings.runs, settings.searches):
+        for file in sorted(folder.glob("*/*/**/*.parquet")):  # a run's folds and a search's trials have rows of their own
+            detector, made = file.relative_to(folder).parts[:2]
+            yield Rows(file, f"{folder.name}/{detector}/{made}", tables.get(detector, ""))
 
 
 def _take_out(connection: duckdb.DuckDBPyConnection, rows: Rows, done: Forgotten) -> int:

@@ -90,7 +90,8 @@ def writer(settings: Settings) -> Iterator[DecisionLog]:
 def lived_in(
     settings: Settings, lake: Lake, vault: Vault, writer: DecisionLog, arrive: Callable[..., None]
 ) -> Settings:
-    """A home in which the account is everywhere: log, lake, quarantine, features, online state, training set."""
+    """A home in which the account is everywhere: log, lake, quarantine, features, online state, training set
+    and what was copied from it."""
     for day in DAYS:
         arrive(day, with_ann(payments(day)))
         lake.write("inbox", "labels", verdicts(day), day=day)
@@ -106,6 +107,9 @@ def lived_in(
     event = {"event_id": "p-of-ann-pushed", "event_us": start_us(DAYS[-1]) + 2 * DAY_US, "account_id": ANN}
     push(states, [("payments", {**event, "card_id": "c1", "merchant_id": "m1", "ip": "1.1.1.1", "amount": 1.0})])
     build(lake, store, events="payments", labels=["fraud"], feature_service="payment_v1", out=training_set(settings))
+    for copied in ("runs/payment_fraud/run/unseen/gift", "searches/payment_fraud/search/trials/0000"):
+        (settings.home / copied).mkdir(parents=True)
+        (settings.home / copied / "training_set.parquet").hardlink_to(training_set(settings) / "data.parquet")
     log(settings.decisions, record(request(1), vault=vault, text="another's words"))
     writer.write([hers(1, vault), hers(2, vault, account_id=pseudonym(ANN, vault))])
     return settings
@@ -134,6 +138,8 @@ def test_nothing_of_a_forgotten_account_is_left_in_any_file(lived_in: Settings, 
         "lake",
         "feast",
         "training_sets",
+        "runs",
+        "searches",
     }
     num_before = pq.read_metadata(training_set(lived_in) / "data.parquet").num_rows
 
