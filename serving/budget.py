@@ -9,6 +9,8 @@ import fcntl
 import mmap
 import os
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, date, datetime
 from pathlib import Path
 
@@ -33,6 +35,10 @@ class Budget:
     def take(self, policy: Policy, at_us: int) -> int:
         """Count one action, if one remains; what remained before. 0 or less: it must not be done."""
         return policy.max_actions_per_day - self._tally(policy, at_us).take(policy.max_actions_per_day)
+
+    def give_back(self, policy: Policy, at_us: int) -> None:
+        """An action that was taken at this moment was not done."""
+        self._tally(policy, at_us).give_back()
 
     def close(self) -> None:
         """Let go of the files."""
@@ -64,12 +70,21 @@ class _Tally:
 
     def take(self, most: int) -> int:
         """Add one unless `most` is reached; the count before."""
-        fcntl.lockf(self._fd, fcntl.LOCK_EX)
-        try:
+        with self._locked():
             before = self.count
             if before < most:
                 _COUNT.pack_into(self._memory, 0, before + 1)
             return before
+
+    def give_back(self) -> None:
+        with self._locked():
+            _COUNT.pack_into(self._memory, 0, max(0, self.count - 1))
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        fcntl.lockf(self._fd, fcntl.LOCK_EX)
+        try:
+            yield
         finally:
             fcntl.lockf(self._fd, fcntl.LOCK_UN)
 

@@ -31,6 +31,7 @@ from serving.vault import Vault
 
 _MAX_MESSAGE = 4 << 20
 _MAX_TOGETHER = 64  # events
+_TICK_S = 1.0  # between two looks at whether the log is to be sealed, where nothing comes
 _PR_SET_PDEATHSIG = 1
 _decode = msgspec.json.Decoder(Message).decode
 
@@ -51,8 +52,9 @@ def main(home: Path, stores: dict[str, str], deployment: Deployment, events: soc
         role="challenger",
     )
     moderator.install(deployment.detector, source.load(deployment))
+    events.settimeout(_TICK_S)
     with asyncio.Runner() as runner:
-        while messages := _received(events):
+        while (messages := _received(events)) is not None:
             runner.run(_decide(moderator, deployment.detector, messages))
             log.tick()
     log.close()
@@ -63,9 +65,13 @@ def end_with_parent() -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def _received(events: socket.socket) -> list[Message]:
-    """The next messages that were sent together; none at the end."""
-    return [_decode(one) for one in events.recv(_MAX_MESSAGE).splitlines()]
+def _received(events: socket.socket) -> list[Message] | None:
+    """The next messages that were sent together; an empty list where none came for a while, None at the end."""
+    try:
+        data = events.recv(_MAX_MESSAGE)
+    except TimeoutError:
+        return []
+    return [_decode(one) for one in data.splitlines()] or None
 
 
 async def _decide(moderator: Moderator, detector: str, messages: list[Message]) -> None:

@@ -1,7 +1,7 @@
 """What is done about an event: a pure function of scores and policy, the same for live, shadow and backtest."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from training.policy import Action, Policy
 
@@ -47,18 +47,22 @@ def decide(
     action = max(actions, key=lambda a: a.severity)
     reasons = [_reason(label, scores[label], thresholds[label], policy=policy, strikes=strikes) for label in flagged]
     reasons += [f"{n}: score {scores[n]:.4f} is uncertain; action {policy.labels[n].uncertain}" for n in uncertain]
-    if actions_left is not None and actions_left <= 0 and action.severity > Action.LOG.severity:
-        reasons.append(f"the policy's {policy.max_actions_per_day} actions of today are spent: {action} is only logged")
-        action = Action.LOG
     is_degraded = strikes is None and any(policy.labels[label].ladder for label in flagged)
-    return Decision(action, labels=tuple(flagged), reasons=tuple(reasons), is_degraded=is_degraded)
+    decision = Decision(action, labels=tuple(flagged), reasons=tuple(reasons), is_degraded=is_degraded)
+    return _within_budget(decision, policy, actions_left)
 
 
-def decide_degraded(why: str, policy: Policy) -> Decision:
-    """Answer without a score, as the policy says, and name what was missing."""
-    return Decision(
-        policy.degraded, reasons=(f"not scored: {why}; the policy then says {policy.degraded}",), is_degraded=True
-    )
+def decide_degraded(why: str, policy: Policy, *, actions_left: int | None = None) -> Decision:
+    """Answer without a score, as the policy says and its daily budget allows, and name what was missing."""
+    reasons = (f"not scored: {why}; the policy then says {policy.degraded}",)
+    return _within_budget(Decision(policy.degraded, reasons=reasons, is_degraded=True), policy, actions_left)
+
+
+def _within_budget(decision: Decision, policy: Policy, actions_left: int | None) -> Decision:
+    if actions_left is None or actions_left > 0 or decision.action.severity <= Action.LOG.severity:
+        return decision
+    spent = f"the policy's {policy.max_actions_per_day} actions of today are spent: {decision.action} is only logged"
+    return replace(decision, action=Action.LOG, reasons=(*decision.reasons, spent))
 
 
 def _reaches(score: float, threshold: float | None) -> bool:

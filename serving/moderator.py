@@ -170,13 +170,24 @@ class Moderator:
             counts = self._strikes.of([(one.live.policy, one.event) for _, judged in requests for one in judged])
             decided = [[self._record(one, counts, call=call) for one in judged] for call, judged in requests]
             decided_ns = time.time_ns()
-            self.log.write([encode(record) for records in decided for record in records])
+            try:
+                self.log.write([encode(record) for records in decided for record in records])
+            except BaseException:  # nobody is answered, so nothing is done
+                self._give_back(requests, decided)
+                raise
             logged_ns = time.time_ns()
             self._strikes.add(counts.fresh)
         return [
             Done(records, judged, assessed_ns, decided_ns, logged_ns)
             for records, (_, judged) in zip(decided, requests, strict=True)
         ]
+
+    def _give_back(self, requests: list[tuple[Call, list[Judged]]], decided: list[list[Record]]) -> None:
+        """Return to the budgets what decisions took that were not logged."""
+        for (_, judged), records in zip(requests, decided, strict=True):
+            for one, record in zip(judged, records, strict=True):
+                if record.action.severity > Action.LOG.severity:
+                    self._budget.give_back(one.live.policy, record.at_us)
 
     def _trace(self, done: Done) -> None:
         """Say when the batches in which a request was scored and decided were how far."""

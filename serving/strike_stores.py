@@ -17,6 +17,9 @@ _TABLE = (
     "CREATE INDEX IF NOT EXISTS strikes_until ON strikes (until_us)",
 )
 
+# Under a policy that now counts longer, a strike stays longer, too.
+_ADDED = "INSERT INTO strikes VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET until_us = max(until_us, excluded.until_us)"
+
 
 class Strike(NamedTuple):
     """An action harder than `log` against an account; nobody counts it from `until_us` on."""
@@ -62,7 +65,7 @@ class SqliteStrikes:
         with self._file.connected() as connection:
             connection.execute("BEGIN IMMEDIATE")
             with connection:  # commits, or rolls back
-                connection.executemany("INSERT OR IGNORE INTO strikes VALUES (?, ?, ?, ?, ?)", rows)
+                connection.executemany(_ADDED, rows)
                 newest_us = max(strike.at_us for strike in strikes)
                 connection.execute("DELETE FROM strikes WHERE until_us <= ?", [newest_us])
 

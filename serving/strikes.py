@@ -22,6 +22,7 @@ from training.policy import Action, Policy
 _log = logging.getLogger(__name__)
 _DAY_US = 86_400_000_000
 _AGAIN_S = 60.0
+_TOGETHER = 1000  # strikes of the past; 10 ms in SQLite
 _ACTED: tuple[Role, ...] = ("champion", "canary")
 _HARD = [action for action in Action if action.severity > Action.LOG.severity]
 
@@ -82,15 +83,34 @@ class Strikes:
     def add(self, strikes: Sequence[Strike]) -> None:
         """Let them count for whatever is decided next, wherever it is; what the store does not take is owed to it."""
         if strikes:
-            self._thread.submit(self._add, strikes).result()
+            self._kept(strikes)
 
     def tick(self, policies: Iterable[Policy]) -> None:
-        """Pay what is owed, and make up for what these policies have missed; call it now and then, from any thread."""
-        self._thread.submit(self._tick, [policy for policy in policies if has_ladder(policy)]).result()
+        """Pay what is owed, and make up for what these policies have missed; call it now and then, from one thread.
+
+        The past is read here and kept a part at a time, so that whoever decides meanwhile waits for one part at most.
+        """
+        if not self._kept([]) or self._past is None or time.monotonic() < self._not_before_s:
+            return
+        for policy in policies:
+            key = (policy.name, window_us(policy))
+            if not has_ladder(policy) or key in self._made_up:
+                continue
+            try:
+                missed = _missed(policy, *self._past)
+            except Exception as error:  # noqa: BLE001  # an edge: no file of the past keeps a service from answering
+                _log.error("strikes of the past cannot be read: %s", type(error).__name__)
+                self._not_before_s = time.monotonic() + _AGAIN_S
+                continue
+            if all(self._kept(missed[at : at + _TOGETHER]) for at in range(0, len(missed), _TOGETHER)):
+                self._made_up.add(key)
 
     def close(self) -> None:
         """Let what is under way be done."""
         self._thread.shutdown()
+
+    def _kept(self, strikes: Sequence[Strike]) -> bool:
+        return self._thread.submit(self._add, strikes).result()
 
     def _count(self, asked: Sequence[Asked]) -> dict[tuple[str, str], int | None]:
         found: Sequence[int | None]
@@ -112,19 +132,6 @@ class Strikes:
             return False
         self._owed = []
         return True
-
-    def _tick(self, policies: Sequence[Policy]) -> None:
-        self._add([])
-        if self._past is None or time.monotonic() < self._not_before_s:
-            return
-        for policy in policies:
-            key = (policy.name, window_us(policy))
-            try:
-                if key not in self._made_up and self._add(_missed(policy, *self._past)):
-                    self._made_up.add(key)
-            except Exception as error:  # noqa: BLE001  # an edge: no file of the past keeps a service from answering
-                _log.error("strikes of the past cannot be read: %s", type(error).__name__)
-                self._not_before_s = time.monotonic() + _AGAIN_S
 
 
 def has_ladder(policy: Policy) -> bool:

@@ -24,7 +24,7 @@ class Circumstances:
 def verdict(live: Live, scores: dict[str, float] | None, *, why_not: str, now: Circumstances) -> Decision:
     """The one decide, with the degraded answer where there is no score."""
     if scores is None:
-        return decide_degraded(why_not, live.policy)
+        return decide_degraded(why_not, live.policy, actions_left=now.actions_left)
     return decide(
         scores,
         now.thresholds,

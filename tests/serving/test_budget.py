@@ -39,3 +39,15 @@ def test_what_was_spent_outlives_a_restart_and_ends_with_the_day(tmp_path: Path)
 
     assert (budget.left(policy(3), 6), budget.left(policy(3), DAY_US)) == (2, 3)
     budget.close()
+
+
+def test_what_is_given_back_can_be_taken_again_and_is_never_more_than_was_taken(tmp_path: Path) -> None:
+    budget = Budget(tmp_path)
+    taken = [budget.take(policy(2), 5) for _ in range(3)]
+
+    for _ in range(3):
+        budget.give_back(policy(2), 5)
+
+    assert taken == [2, 1, 0]
+    assert [budget.take(policy(2), 5) for _ in range(3)] == taken
+    budget.close()

@@ -47,6 +47,13 @@ def test_without_a_score_the_policy_answers_and_says_so() -> None:
     assert decision.action is Action.HOLD
 
 
+def test_without_a_score_a_spent_budget_only_logs_too() -> None:
+    decision = decide_degraded("features are unavailable", POLICY, actions_left=0)
+
+    assert (decision.action, decision.is_degraded) == (Action.LOG, True)
+    assert "10 actions of today are spent: hold is only logged" in decision.reasons[-1]
+
+
 def test_a_score_below_the_threshold_and_in_the_band_is_what_the_policy_says_of_uncertain_ones() -> None:
     unsure = POLICY.labels["attack"].model_copy(update={"uncertain": Action.WARN})
     policy = POLICY.model_copy(update={"labels": {**POLICY.labels, "attack": unsure}})

@@ -1,3 +1,4 @@
+import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,7 +11,7 @@ from feature_repo.lake import Lake
 from serving.compaction import compact
 from serving.record import Record
 from serving.segments import waiting
-from serving.strike_stores import StrikeStore, open_strikes
+from serving.strike_stores import Strike, StrikeStore, open_strikes
 from serving.strikes import Strikes, strike_of
 from serving.vault import Vault
 from tests.feature_repo.redis_server import BINARY, redis_server
@@ -152,3 +153,35 @@ def test_a_store_that_is_away_is_owed_what_it_does_not_take(tmp_path: Path) -> N
 
     assert before == (None, 1)
     assert (count(strikes), strikes.num_owed) == (1, 0)
+
+
+def test_who_decides_does_not_wait_while_the_past_is_read(store: StrikeStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    is_read, reading = threading.Event(), threading.Event()
+
+    def slow(*_: object) -> list[Strike]:
+        reading.set()
+        assert is_read.wait(60)
+        return [strike for n in range(2500) if (strike := strike_of(POLICY, against("ann", days_ago=n / 2500)))]
+
+    monkeypatch.setattr("serving.strikes._missed", slow)
+    strikes = Strikes(store, past=(Path("/nowhere"), Path("/nowhere")))
+    ticking = threading.Thread(target=strikes.tick, args=([POLICY],))
+    ticking.start()
+    assert reading.wait(60)
+
+    meanwhile = count(strikes)
+    is_read.set()
+    ticking.join()
+
+    assert (meanwhile, count(strikes)) == (0, 2500)
+
+
+def test_a_strike_that_a_changed_policy_counts_for_longer_outlives_the_strikes_of_others(store: StrikeStore) -> None:
+    longer, old = POLICY.model_copy(update={"strike_days": 30}), against("ann", days_ago=3)
+    strikes = Strikes(store)
+    add(strikes, old)
+
+    add(strikes, old, policy=longer)
+    add(strikes, against("bob"), policy=longer)
+
+    assert (count(strikes), count(strikes, policy=longer)) == (0, 1)

@@ -12,6 +12,7 @@ from serving import challenges
 from serving.bundle import Bundle
 from serving.decision_log import read_segment
 from serving.parts import Parts
+from serving.segments import ask_to_seal, begun_us, sealed_segments
 from tests.serving.service.conftest import Team
 from tests.serving.service.test_service import SPAM, decide
 
@@ -74,6 +75,25 @@ def test_a_shadow_decides_what_the_champion_answered_and_its_hanging_or_dying_is
     assert {answer.status_code for answer in while_hanging + while_dead} == {200}
     assert {answer.json()["decisions"][0]["release"] for answer in while_hanging + while_dead} == {first.digest}
     assert num_dropped(parts, second)
+
+
+def test_a_shadow_that_sees_nothing_seals_its_log_when_asked_to(
+    client: TestClient, parts: Parts, team: Team, second: Bundle, policy: Bundle
+) -> None:
+    challenges.challenge(team.ledger, team.people, second, policy, by="tom")
+    parts.tick()
+    wait_for(team, 1, client, parts)
+    time.sleep(1)  # until it has read what was sent to it
+    folder = team.home / "decisions"
+
+    ask_to_seal(folder)
+    asked_us, deadline = time.time_ns() // 1000, time.monotonic() + 30
+    while [path for path in folder.glob("*.open") if begun_us(path) <= asked_us] and time.monotonic() < deadline:
+        parts.tick()
+        time.sleep(0.1)
+
+    sealed = [json.loads(record)["role"] for path in sealed_segments(folder) for record in read_segment(path)]
+    assert {"champion", "challenger"} == set(sealed)
 
 
 def test_an_unsigned_release_challenges_nobody(

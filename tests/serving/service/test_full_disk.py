@@ -1,6 +1,7 @@
 import os
 import resource
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -40,14 +41,18 @@ def test_a_full_disk_is_answered_with_503_and_room_is_enough_to_go_on(
         acknowledged = [decide(client).json()["decisions"][0]["decision_id"] for _ in range(3)]
         ballast = small_disk / "ballast"
         _fill(ballast)
+        policy = parts.moderator.champion("content").live.policy
+        left = parts.budget.left(policy, time.time_ns() // 1000)
 
         refused = decide(client, SPAM * 100)
+        left_then = parts.budget.left(policy, time.time_ns() // 1000)
         still_there = client.get(f"/v1/decisions/{acknowledged[0]}")
         ballast.unlink()
         answered = decide(client)
 
     assert (refused.status_code, refused.json()["error"]["type"]) == (503, "log_full")
     assert refused.headers["retry-after"] == "1"
+    assert left_then == left == policy.max_actions_per_day - len(acknowledged)
     assert still_there.status_code == 200
     assert answered.status_code == 200
     acknowledged.append(answered.json()["decisions"][0]["decision_id"])
