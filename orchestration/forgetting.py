@@ -132,7 +132,9 @@ def _everywhere(settings: Settings, lake: Lake) -> Iterator[Rows]:
         yield Rows(file, f"{zone}/{table}", table.removesuffix("_truth"))
     tables = {name: detector.spec.events for name, detector in read_detectors(settings.defs).items()}
     for folder in (settings.training_sets, settings.runs, settings.searches):
-        for file in sorted(folder.glob("*/*/**/*.parquet")):  # a run's folds and a search's trials have rows of their own
+        for file in sorted(
+            folder.glob("*/*/**/*.parquet")
+        ):  # a run's folds and a search's trials have rows of their own
             detector, made = file.relative_to(folder).parts[:2]
             yield Rows(file, f"{folder.name}/{detector}/{made}", tables.get(detector, ""))
 

@@ -54,6 +54,8 @@ class Limits:
     max_body: int = 1 << 20
     body_timeout_s: float = 15.0
     max_streams: int = 8
+    max_arriving: int = 1024  # whose bodies are read, by callers with a key
+    max_strangers: int = 64  # and by anybody
 
 
 def _retry_after(seconds: int) -> tuple[tuple[bytes, bytes], ...]:
@@ -91,7 +93,10 @@ class Guard:
         self._app, self._keys, self._limits = app, keys, limits
         self._metrics, self._tracing = telemetry
         self._rates, self._room = RateLimit(), room
-        self._streams = Room(limit=limits.max_streams, in_time_s=float("inf"), most=limits.max_streams)
+        self._streams, self._arriving, self._strangers = (
+            Room(limit=limit, in_time_s=float("inf"), most=limit)
+            for limit in (limits.max_streams, limits.max_arriving, limits.max_strangers)
+        )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Check, pass on, and note how it ended."""
@@ -109,10 +114,12 @@ class Guard:
     async def _answer(
         self, scope: Scope, headers: dict[bytes, bytes], receive: Receive, *, exchange: "_Exchange"
     ) -> None:
+        entered = scope.get(ENTERED)
         try:
-            with self._place(scope):
-                caller = self._admit(scope, headers)
+            caller = self._admit(scope, headers)
+            with _place(self._until_read(scope)):
                 receive = await self._bounded(scope, headers, receive=receive)
+            with _place(self._while_answered(scope)):
                 known = {"caller": caller, "mews.request_id": exchange.request_id}
                 await self._app({**scope, **known}, receive, exchange.send)
         except Refusal as refusal:
@@ -122,9 +129,12 @@ class Guard:
         except Exception as error:  # noqa: BLE001  # the last edge: a bug is answered without a word of the request
             exchange.error = _where(error)
             await exchange.refuse(Refusal(500, "internal_error", "the service failed; name the request id"))
+        finally:
+            if entered is not None:
+                self._room.leave(entered)
 
     def _admit(self, scope: Scope, headers: dict[bytes, bytes]) -> str:
-        if scope["path"] in PUBLIC or scope["path"].startswith(OWN_LOGIN):
+        if _is_open(scope):
             return "public"
         key = self._keys.find(headers.get(b"authorization", b"").removeprefix(b"Bearer "))
         if key is None:
@@ -141,19 +151,20 @@ class Guard:
                 429, "rate_limited", f"more than {key.per_second:g} requests per second", _retry_after(wait_s)
             )
 
-    @contextmanager
-    def _place(self, scope: Scope) -> Iterator[None]:
-        """Hold one of the places; a stream, which lasts, has a place of its own kind, and a probe needs none."""
-        if scope["path"] in PUBLIC:
-            yield
-            return
-        room = self._streams if scope["path"] in STREAMED else self._room
-        if (entered := scope.get(ENTERED) or room.enter()) is None:
-            raise busy()
-        try:
-            yield
-        finally:
-            room.leave(entered)
+    def _until_read(self, scope: Scope) -> Room | None:
+        """Where a request is until its body is here, which may take long and is not our work.
+
+        Whoever shows no key takes no place from those who do.
+        """
+        if scope.get(ENTERED) is not None or scope["method"] in ("GET", "HEAD") or scope["path"] in STREAMED:
+            return None
+        return self._strangers if _is_open(scope) else self._arriving
+
+    def _while_answered(self, scope: Scope) -> Room | None:
+        """Where it is then; a stream, which lasts, has a place of its own kind, and a probe needs none."""
+        if scope.get(ENTERED) is not None or scope["path"] in PUBLIC:
+            return None
+        return self._streams if scope["path"] in STREAMED else self._room
 
     async def _bounded(self, scope: Scope, headers: dict[bytes, bytes], *, receive: Receive) -> Receive:
         if scope["method"] in ("GET", "HEAD"):
@@ -196,6 +207,25 @@ class Guard:
             # those are counted: a line for each probe or for each refusal under overload would cost what is short
             line: dict[str, Any] = {"route": route, "status": exchange.status, "ms": round(seconds * 1000, 1)}
             log.warning("refused", extra={**line, "request_id": exchange.request_id, "error": exchange.error})
+
+
+@contextmanager
+def _place(room: Room | None) -> Iterator[None]:
+    """Hold a place in a room, if it is to be in one."""
+    if room is None:
+        yield
+        return
+    if (entered := room.enter()) is None:
+        raise busy()
+    try:
+        yield
+    finally:
+        room.leave(entered)
+
+
+def _is_open(scope: Scope) -> bool:
+    """Whether a request needs no API key."""
+    return scope["path"] in PUBLIC or scope["path"].startswith(OWN_LOGIN)
 
 
 class ClientGone(Exception):

@@ -18,7 +18,9 @@ _TABLE = (
 )
 
 # Under a policy that now counts longer, a strike stays longer, too.
-_ADDED = "INSERT INTO strikes VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET until_us = max(until_us, excluded.until_us)"
+_ADDED = (
+    "INSERT INTO strikes VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET until_us = max(until_us, excluded.until_us)"
+)
 
 
 class Strike(NamedTuple):

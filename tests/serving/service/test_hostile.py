@@ -82,13 +82,15 @@ def test_three_hundred_hostile_inputs_break_nothing_and_leave_no_text_in_the_log
     assert "Traceback" not in written
 
 
-def test_slow_bodies_do_not_keep_others_waiting(server: Served, key: str) -> None:
+@pytest.mark.parametrize("path", ["/v1/decisions", "/admin/login", "/docs"])
+def test_slow_bodies_do_not_keep_others_waiting(server: Served, key: str, path: str) -> None:
     async def dribble() -> None:
-        head = f"POST /v1/decisions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {key}\r\n"
+        head = f"POST {path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {key}\r\n"
         request = f"{head}content-type: application/json\r\ncontent-length: 500\r\n\r\n".encode()
-        writers = [(await asyncio.open_connection("127.0.0.1", server.port))[1] for _ in range(100)]
+        writers = [(await asyncio.open_connection("127.0.0.1", server.port))[1] for _ in range(400)]
         for writer in writers:
             writer.write(request)
+        await asyncio.sleep(0.5)
         async with httpx.AsyncClient(
             base_url=server.url, headers={"authorization": f"Bearer {key}"}, timeout=60
         ) as caller:
