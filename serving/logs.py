@@ -26,10 +26,23 @@ class JsonLines(logging.Formatter):
 
 
 def log_as_json() -> None:
-    """Let what the service says go to standard error as JSON lines."""
+    """Let what the service says go to standard error as JSON lines, and BentoML say no more of errors than their type.
+
+    A traceback ends with the error's message, and where an input is refused that message repeats it.
+    """
     handler = logging.StreamHandler()
     handler.setFormatter(JsonLines())
     for name in ("mews", "serving"):
         logger = logging.getLogger(name)
         logger.handlers, logger.propagate = [handler], False
         logger.setLevel(logging.INFO)
+    for name in ("bentoml._internal.server.http_app", "bentoml.serve"):
+        logging.getLogger(name).addFilter(_without_traceback)
+
+
+def _without_traceback(record: logging.LogRecord) -> bool:
+    if record.exc_info:
+        error = record.exc_info[0] if isinstance(record.exc_info, tuple) else None
+        record.msg, record.args = f"{record.getMessage()}: {error.__name__ if error else 'unknown'}", None
+        record.exc_info = record.exc_text = None
+    return True

@@ -1,5 +1,6 @@
 """The OpenAPI document: paths by hand, schemas from the very types that decode and answer."""
 
+import re
 from functools import cache
 from typing import Any
 
@@ -114,7 +115,19 @@ def _schemas() -> dict[str, Any]:
     many = {"type": "array", "items": any_event, "minItems": 1, "maxItems": MAX_EVENTS}
     one_or_many = {"detector": {"type": "string"}, "event": any_event, "events": many}
     body = {"type": "object", "properties": one_or_many, "required": ["detector"], "additionalProperties": False}
-    return {**schemas, "DecisionsBody": body, "Error": _object(text), **_answers()}
+    return {**_in_ecma(schemas), "DecisionsBody": body, "Error": _object(text), **_answers()}
+
+
+def _in_ecma(schema: Any) -> Any:
+    """A schema whose patterns end as those of JavaScript do, which knows no `\\Z`."""
+    if isinstance(schema, list):
+        return [_in_ecma(one) for one in schema]
+    if not isinstance(schema, dict):
+        return schema
+    return {
+        name: re.sub(r"\\Z\Z", "$", value) if name == "pattern" and isinstance(value, str) else _in_ecma(value)
+        for name, value in schema.items()
+    }
 
 
 def _answers() -> dict[str, Any]:

@@ -97,14 +97,17 @@ class Mews:
 
         No task: BentoML keeps a task's input, which is what people wrote, in the clear on disk.
         """
+        moderator = self.parts.moderator
         try:
-            live = self.parts.moderator.champion(detector).live
-            events = parse_events(live.spec.events, [msgspec.json.encode(row) for row in rows[:MAX_EVENTS]])
+            if len(rows) > MAX_EVENTS:
+                raise InvalidEvent(f"`rows`: {len(rows)} rows; at most {MAX_EVENTS} go into one request")
+            live = moderator.champion(detector).live
+            events = parse_events(live.spec.events, [msgspec.json.encode(row) for row in rows])
         except NotServed as error:
-            raise bentoml.exceptions.NotFound(str(error)) from error
+            raise bentoml.exceptions.NotFound(str(error)) from None
         except InvalidEvent as error:
-            raise bentoml.exceptions.InvalidArgument(str(error)) from error
-        return [assessed.scores for assessed in live.assess(events)]
+            raise bentoml.exceptions.InvalidArgument(str(error)) from None
+        return [assessed.scores for assessed in live.assess(moderator.known(live, events))]
 
     def __is_ready__(self) -> bool:
         return self.parts.follower.is_ready

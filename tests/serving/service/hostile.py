@@ -20,7 +20,7 @@ class Hostile:
 
 def corpus(key: str) -> list[Hostile]:
     """All of them."""
-    return [*_bodies(key), *_texts(key), *_heads(key), *_paths(key), *_wires(key), *_mutations(key)]
+    return [*_bodies(key), *_texts(key), *_heads(key), *_paths(key), *_wires(key), *_tables(key), *_mutations(key)]
 
 
 def post(path: str, body: bytes, key: str, *headers: str) -> bytes:
@@ -227,6 +227,23 @@ def _wires(key: str) -> Iterator[Hostile]:
     )
     yield Hostile("expect", [post("/v1/decisions", body, key, "expect: 100-continue")])
     yield Hostile("expect something", [post("/v1/decisions", body, key, "expect: the-unexpected")])
+
+
+def _tables(key: str) -> Iterator[Hostile]:
+    """To the route whose input BentoML checks."""
+    tables: list[object] = [
+        [MARK],
+        [[MARK]],
+        {MARK: MARK},
+        MARK,
+        [{"text": MARK, "kind": MARK}],
+        [{MARK: "x"}],
+        [{"text": MARK}] * 1000,
+        [{"text": {"a": MARK}}],
+    ]
+    for number, rows in enumerate(tables):
+        body = json.dumps({"detector": "content", "rows": rows}).encode()
+        yield Hostile(f"table {number}", [post("/v1/tables", body, key)])
 
 
 def _mutations(key: str) -> Iterator[Hostile]:

@@ -14,6 +14,7 @@ from starlette.testclient import TestClient
 from serving.auth import create_key
 from serving.bundle import Bundle
 from serving.decision_log import read_segment
+from serving.openapi import document
 from serving.parts import Parts
 from serving.segments import sealed_segments
 from tests.serving.service.conftest import Team
@@ -272,6 +273,8 @@ def test_bentomls_client_scores_a_table_and_what_is_mounted_is_in_its_document_a
     assert spam["fraud_spam"] > 0.5 > benign["fraud_spam"]
     assert "no approved release" in refusal
     assert {"/v1/tables", "/v1/decisions", "/v1/moderations", "/v1/bulk", "/healthz"} <= set(described)
+    assert '"pattern":"^[A-Za-z0-9_.:-]{1,64}$"' in json.dumps(document()["components"], separators=(",", ":"))
+    assert "\\Z" not in json.dumps(document())
     assert 'mews_responses_total{route="/v1/tables",status="200"} 1.0' in metrics
     assert 'mews_responses_total{route="/v1/decisions",status="400"} 1.0' in metrics
 
