@@ -6,6 +6,7 @@ and a program that checks all of it without Mews and without a network.
 
 import json
 import shutil
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,10 +53,11 @@ def write_evidence(ledger: Ledger, people: People, release: Bundle, policy: Bund
     target.mkdir(parents=True)
     for kind, bundle in bundles.items():
         _copy(bundle, target / kind)
-    stands = {kind: status(ledger, people, bundle) for kind, bundle in bundles.items()}
+    at_us = time.time_ns() // 1000
+    stands = {kind: status(ledger, people, bundle, now_us=at_us) for kind, bundle in bundles.items()}
     claims: dict[str, Any] = {kind: _claim(bundle, stands[kind]) for kind, bundle in bundles.items()}
     (target / "ledger.jsonl").write_bytes(b"".join(entry.line for entry in entries))
-    (target / "pack.json").write_bytes(canonical({**claims, "head": vars(head)}))
+    (target / "pack.json").write_bytes(canonical({**claims, "head": vars(head), "at_us": at_us}))
     shutil.copyfile(evidence_check.__file__, target / "check.py")
     held = tuple(evidence_check.check(target))
     facts = _facts(bundles, stands, entries) | {"head": head, "claims": held}

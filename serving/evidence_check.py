@@ -19,6 +19,8 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
 Json = dict[str, Any]
+_ABOUT = ("approved", "rejected", "revoked", "promise_broken")
+_DAY_US = 86_400_000_000
 
 
 def main(folder: Path) -> int:
@@ -41,7 +43,7 @@ def check(folder: Path) -> Iterator[str]:
         if bundle := claims.get(kind):
             yield _bundle(folder / kind, bundle)
             facts = json.loads((folder / kind / "manifest.json").read_bytes())["facts"]
-            yield from _approvals(entries, bundle, facts)
+            yield from _approvals(entries, bundle, facts, at_us=claims["at_us"])
 
 
 def _chain(entries: list[Json], head: Json) -> str:
@@ -66,33 +68,48 @@ def _bundle(folder: Path, bundle: Json) -> str:
     return f"{bundle['subject']} is {bundle['digest']}; {num_here} of its {len(files)} files are here, unaltered"
 
 
-def _approvals(entries: list[Json], bundle: Json, facts: Json) -> Iterator[str]:
-    everybody, in_force, required = _people(entries)
+def _approvals(entries: list[Json], bundle: Json, facts: Json, *, at_us: int) -> Iterator[str]:
+    everybody, current = _people(entries)
     makers = {name.strip().casefold() for name in (facts["started_by"], *facts.get("persons", []))}
     signed: dict[str, str] = {}
     is_ended = False
-    for entry in entries:
-        if entry["body"].get("digest") != bundle["digest"] or entry["kind"] not in ("approved", "rejected", "revoked"):
+    for entry in (e for e in entries if e["kind"] in _ABOUT and e["body"].get("digest") == bundle["digest"]):
+        here = f"entry {entry['number']}:"
+        if entry["kind"] == "promise_broken":  # needs no signature, as it can only take trust away
+            is_ended = is_ended or entry["body"]["expires"]
+            yield f"{here} a promise no longer holds: {entry['body']['reason']}"
             continue
-        said = _proven(entry, entries, in_force if entry["kind"] == "approved" else everybody)
+        said = _proven(entry, entries, current["people"] if entry["kind"] == "approved" else everybody)
         if said is None or said["subject"] != bundle["subject"]:
             continue
         if entry["kind"] != "approved":
             is_ended = True
-            yield f"entry {entry['number']}: {said['person']} {entry['kind']} it: {said['reason']}"
-        elif said["person"].strip().casefold() not in makers and said["person"] not in signed:
-            signed[said["person"]] = said["role"]
-            yield f"entry {entry['number']}: {said['person']} approved it as {said['role']}"
-    missing = set(required) - set(signed.values())
-    _require(
-        bundle["state"] != "approved" or not missing, f"{bundle['subject']} lacks a signature of {sorted(missing)}"
-    )
-    _require(bundle["state"] != "approved" or not is_ended, f"{bundle['subject']} was ended and is called approved")
+            yield f"{here} {said['person']} {entry['kind']} it: {said['reason']}"
+        elif why_not := _why_it_counts_not(said, entry, current, makers, at_us=at_us):
+            yield f"{here} the signature of {said['person']} as {said['role']} does not count: {why_not}"
+        elif signed.setdefault(said["person"], said["role"]) == said["role"]:
+            yield f"{here} {said['person']} approved it as {said['role']}"
+    missing = set(current["required_roles"]) - set(signed.values())
+    is_called = bundle["state"] == "approved"
+    _require(not is_called or not missing, f"{bundle['subject']} lacks a signature of {sorted(missing)}")
+    _require(not is_called or not is_ended, f"{bundle['subject']} was ended and is called approved")
     yield f"{bundle['subject']} was {bundle['state']} when this was written"
 
 
-def _people(entries: list[Json]) -> tuple[list[Json], list[Json], list[str]]:
-    """Everybody who ever counted, who counts now, and the required roles; a change takes two who counted before it."""
+def _why_it_counts_not(said: Json, entry: Json, current: Json, makers: set[str], *, at_us: int) -> str:
+    """Why an approval that somebody signed is none; empty where it is one."""
+    roles = next(person["roles"] for person in current["people"] if person["name"] == said["person"])
+    if said["person"].strip().casefold() in makers:
+        return "who made it may not approve it"
+    if said["role"] not in roles:
+        return "the role is another's"
+    days = current["expires_days"]
+    is_old = at_us >= min(said["at_us"], entry["at_us"]) + days * _DAY_US
+    return f"it is older than {days} days" if is_old else ""
+
+
+def _people(entries: list[Json]) -> tuple[list[Json], Json]:
+    """Everybody who ever counted, and the version that counts now; a change takes two who counted before it."""
     everybody: list[Json] = []
     current: Json = {}
     since, agreed = 0, dict[str, set[str]]()
@@ -112,7 +129,7 @@ def _people(entries: list[Json]) -> tuple[list[Json], list[Json], list[str]]:
         else:
             continue
         everybody += current["people"]
-    return everybody, current["people"], current["required_roles"]
+    return everybody, current
 
 
 def _proven(entry: Json, entries: list[Json], people: list[Json]) -> Json | None:

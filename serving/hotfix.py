@@ -79,12 +79,16 @@ class Backtest(Contract):
 
 
 def backtest(hotfix: Hotfix, records: Iterable[Record], *, cuts: Mapping[str, Cut], policy: Policy) -> Backtest:
-    """Decide logged events again, as released and as changed; budgets are left out, so that nothing is hidden."""
+    """Decide again, as released and as changed, what this release decided for callers.
+
+    Budgets are left out, so that nothing is hidden. Other releases' scores mean nothing at these thresholds.
+    """
     changed, before, after, days = hotfix.changes(cuts), Counter[str](), Counter[str](), Counter[int]()
     times: list[int] = []
     num_harder = num_milder = 0
     for record in records:
-        if record.detector != hotfix.detector or record.scores is None:
+        is_its_own = (record.detector, record.release) == (hotfix.detector, hotfix.release)
+        if not is_its_own or record.role == "challenger" or record.scores is None:
             continue
         was, now = (_decided(record, some, policy).action for some in (cuts, changed))
         before[was] += 1
@@ -94,7 +98,10 @@ def backtest(hotfix: Hotfix, records: Iterable[Record], *, cuts: Mapping[str, Cu
         days[record.at_us // LIFE_US] += now.severity > Action.LOG.severity
         times.append(record.at_us)
     if len(times) < _FEWEST:
-        raise HotfixRefused(f"{len(times)} logged decisions of {hotfix.detector}; a backtest needs {_FEWEST}")
+        raise HotfixRefused(
+            f"{len(times)} logged decisions of {hotfix.detector} by release {hotfix.release[:12]}; "
+            f"a backtest needs {_FEWEST}"
+        )
     return Backtest(
         num_decisions=len(times),
         first_us=min(times),

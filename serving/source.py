@@ -17,7 +17,7 @@ from serving.follow import VERIFY_EVERY_S, Deployment
 from serving.hotfix import applied
 from serving.ledger import Ledger
 from serving.live import Live
-from serving.people import load_people
+from serving.people import People, load_people
 from serving.record import PolicyRef
 from serving.release import read_policy
 from training import cascade
@@ -28,20 +28,33 @@ class LedgerSource:
     """Follows the ledger of one home; `reader` gives the online features of a feature service."""
 
     def __init__(self, home: Path, reader: Callable[[str], OnlineFeatures]) -> None:
-        self._ledger, self._people = Ledger(home / "ledger" / "ledger.jsonl"), home / "people.yaml"
+        self._ledger, self._people_file = Ledger(home / "ledger" / "ledger.jsonl"), home / "people.yaml"
+        self._people: People | None = None  # as last read whole
+        self._stamp: object = None
         self._reader = reader
         self._shelves, self._private = Shelves(home / "releases", home / "policies"), home / "cache" / "bundles"
         self._verified: Verified = {}
         self._checked = -VERIFY_EVERY_S
 
     def version(self) -> object:
-        """The number of entries; each minute the whole chain is verified."""
+        """The number of entries and the people; each minute the whole chain is verified.
+
+        A people file that is just being written or holds a mistake raises, and who counted goes on to count.
+        """
         if not self._ledger.path.exists():
             return 0
         if time.monotonic() - self._checked >= VERIFY_EVERY_S:
             self._ledger.verify()
             self._checked = time.monotonic()
-        return len(self._ledger.entries())
+        return len(self._ledger.entries()), self._read_people().digest
+
+    def _read_people(self) -> People:
+        """The people file, read again when it changed."""
+        seen = self._people_file.stat()
+        stamp = (seen.st_mtime_ns, seen.st_size, seen.st_ino)
+        if self._people is None or stamp != self._stamp:
+            self._people, self._stamp = load_people(self._people_file), stamp
+        return self._people
 
     def wanted(self) -> Mapping[str, Sequence[Deployment]]:
         """Every deployment of each detector, newest first."""
@@ -57,7 +70,7 @@ class LedgerSource:
 
     def require_servable(self, asked: Deployment) -> None:
         """Raise unless release and policy are approved, unrevoked and unaltered."""
-        people = load_people(self._people)
+        people = self._people or self._read_people()
         paths = self._shelves.paths(asked.detector, asked.release, asked.policy_digest, asked.hotfix)
         for kind, path in zip(deployment.KINDS, paths, strict=False):
             require_servable(self._ledger, people, path, kind=kind, verified=self._verified)

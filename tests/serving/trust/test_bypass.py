@@ -6,11 +6,12 @@ import pickle
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
 
-from serving import deployment
+from serving import deployment, evidence_check
 from serving.approval import NotApproved, SigningRefused, reject, require_servable, revoke, sign, status
 from serving.bundle import Bundle, open_verified, verify
 from serving.canonical import canonical, digest_of
@@ -20,6 +21,7 @@ from serving.ledger import Entry, LedgerAltered
 from serving.people import People, Person, propose
 from serving.release import GateNotPassed, read_policy, seal_release
 from serving.sealed_files import BundleAltered
+from serving.statement import Statement, envelop
 from tests.serving.trust.conftest import Office
 
 pytestmark = pytest.mark.bypass
@@ -438,3 +440,42 @@ def test_one_key_under_two_names_is_refused(office: Office) -> None:
 def test_a_wrong_passphrase_opens_no_key(office: Office) -> None:
     with pytest.raises(ValueError, match="wrong passphrase"):
         load_key(office.root / "keys" / "ada.pem", "guess")
+
+
+def test_a_role_that_its_signer_lacks_counts_for_nobody_who_reads_the_evidence(
+    office: Office, release: Bundle, tmp_path: Path
+) -> None:
+    """A third party's checker must not take a signature that serving would not."""
+    sign(office.ledger, office.people, release, signer=office.signers["eve"], role="policy")
+    seen = office.ledger.head
+    said = {"kind": "approved", "subject": release.subject, "digest": release.digest, "person": "bob", "role": "ml"}
+    statement = Statement(**said, at_us=time.time_ns() // 1000, seen_number=seen.number, seen_hash=seen.hash)
+    body = {**said, "reason": "", "envelope": envelop(statement, office.signers["bob"])}
+    office.ledger.append("approved", {name: body[name] for name in body if name != "kind"})
+
+    entries = [json.loads(line) for line in lines(office)]
+    claim = {"subject": release.subject, "digest": release.digest, "state": "approved"}
+
+    assert status(office.ledger, office.people, release).waiting_for == ("ml",)
+    with pytest.raises(ValueError, match=r"lacks a signature of \['ml'\]"):
+        list(evidence_check._approvals(entries, claim, dict(release.facts), at_us=time.time_ns() // 1000))
+
+
+@pytest.mark.parametrize("days", [89, 91])
+def test_an_old_signature_counts_for_the_reader_of_the_evidence_as_long_as_for_the_service(
+    office: Office, release: Bundle, days: int
+) -> None:
+    """An approval that ran out must not look like one in force."""
+    office.approve(release)
+    entries = [json.loads(line) for line in lines(office)]
+    then_us = time.time_ns() // 1000 + days * DAY_US
+    claim = {"subject": release.subject, "digest": release.digest, "state": "approved"}
+
+    is_served = status(office.ledger, office.people, release, now_us=then_us).state == "approved"
+    try:
+        list(evidence_check._approvals(entries, claim, dict(release.facts), at_us=then_us))
+        is_confirmed = True
+    except ValueError:
+        is_confirmed = False
+
+    assert is_served == is_confirmed == (days < 90)

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from serving.approval import NotApproved, SigningRefused, require_servable, sign, status
@@ -114,7 +115,8 @@ def policy(office: Office, release: Bundle) -> Bundle:
 @pytest.fixture
 def sealed(office: Office, release: Bundle, policy: Bundle) -> Bundle:
     change = hotfix(RAISED, release=release.digest, policy=policy.digest)
-    return seal_hotfix(change, RECORDS, office.shelves.hotfixes, cuts=CUTS, policy=POLICY, started_by="ada")[0]
+    decided = [msgspec.structs.replace(one, release=release.digest) for one in RECORDS]
+    return seal_hotfix(change, decided, office.shelves.hotfixes, cuts=CUTS, policy=POLICY, started_by="ada")[0]
 
 
 def test_one_signature_serves_it_for_a_day_and_then_the_release_is_as_before(
@@ -254,3 +256,13 @@ def test_what_was_sealed_reads_back(release: Bundle, policy: Bundle, sealed: Bun
     assert found.moves == [RAISED]
     assert "| hold | 100 | 20 |" in (sealed.path / "card.md").read_text()
     assert found.limits(POLICY).max_actions_per_day == 1000
+
+
+def test_a_backtest_counts_neither_what_shadows_decided_nor_what_other_releases_did() -> None:
+    others = [msgspec.structs.replace(one, role="challenger", release="shadow") for one in RECORDS]
+    earlier = [msgspec.structs.replace(one, release="before") for one in RECORDS]
+    same_as_shadow = [msgspec.structs.replace(one, role="challenger") for one in RECORDS]
+
+    found = backtest(hotfix(RAISED), [*RECORDS, *others, *earlier, *same_as_shadow], cuts=CUTS, policy=POLICY)
+
+    assert found == backtest(hotfix(RAISED), RECORDS, cuts=CUTS, policy=POLICY)
