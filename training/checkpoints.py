@@ -19,6 +19,7 @@ class LastStep(ModelCheckpoint):
     def __init__(self, folder: Path, *, every_s: float = EVERY_S) -> None:
         super().__init__(folder, "step", train_time_interval=timedelta(seconds=every_s), save_last="link")
         self.every_s = every_s
+        self._is_due = False
 
     @property
     def state_key(self) -> str:
@@ -26,9 +27,16 @@ class LastStep(ModelCheckpoint):
         return type(self).__name__
 
     def on_train_batch_end(self, trainer: L.Trainer, *rest: Any) -> None:
-        """Look at the clock between two steps, and learn how long storing takes."""
-        if trainer.global_step % LOOKS_EVERY_STEPS or trainer.fit_loop._should_accumulate():
+        """Look at the clock between two steps, and learn how long storing takes.
+
+        Not after an epoch's last step: a fit that went on from there would take its validation for done.
+        """
+        if trainer.fit_loop._should_accumulate():
             return
+        self._is_due = self._is_due or trainer.global_step % LOOKS_EVERY_STEPS == 0
+        if not self._is_due or trainer.is_last_batch:
+            return
+        self._is_due = False
         started, before = time.monotonic(), self._last_global_step_saved
         super().on_train_batch_end(trainer, *rest)
         if self._last_global_step_saved != before:

@@ -129,13 +129,14 @@ class InOrder:
     examples: Examples
     rank: int = 0
     world: int = 1
+    most: int = EVALUATED_ROWS
 
     def __len__(self) -> int:
-        return math.ceil(len(range(self.rank, len(self.examples.inputs), self.world)) / EVALUATED_ROWS)
+        return math.ceil(len(range(self.rank, len(self.examples.inputs), self.world)) / self.most)
 
     def __iter__(self) -> Iterator[Batch]:
         rows = np.arange(self.rank, len(self.examples.inputs), self.world)
-        return (self.examples.batch(rows[at : at + EVALUATED_ROWS]) for at in range(0, len(rows), EVALUATED_ROWS))
+        return (self.examples.batch(rows[at : at + self.most]) for at in range(0, len(rows), self.most))
 
 
 class GlobalBatchLoader:
@@ -227,12 +228,17 @@ class DetectorData(L.LightningDataModule):
         spec: DetectorSpec,
         *,
         cache: Path,
+        world: int = 1,
         num_micro_batches: int = 1,
         report: Report = lambda *_: None,
     ) -> None:
-        """`report` is told how many passages a pretrained encoder has read, of how many."""
+        """`report` is told how many passages a pretrained encoder has read, of how many.
+
+        A global batch, which is as large for any of them, is cut into `num_micro_batches` or the next number of equal
+        parts, and what is evaluated at once into as many.
+        """
         super().__init__()
-        self.spec, self.cache, self.num_micro_batches, self.report = spec, cache, num_micro_batches, report
+        self.spec, self.cache, self.world, self.report = spec, cache, world, report
         self.table = read_kept(path)
         train = self.split("train")
         self.pretrained = pretrained_of(spec.fit, cache)
@@ -243,6 +249,9 @@ class DetectorData(L.LightningDataModule):
         weights[self.rows.negatives] /= self.rows.share  # each that is drawn stands for those that are not
         self.train = replace(examples, weights=weights)
         self.validation = self.examples(self.split("validation"))
+        share = self.global_batch // world
+        self.num_micro_batches = next(n for n in range(min(num_micro_batches, share), share + 1) if share % n == 0)
+        self.evaluated_rows = max(1, EVALUATED_ROWS // num_micro_batches)
 
     def split(self, *names: str) -> pa.Table:
         """The rows of some splits; a split that has none is refused."""
@@ -262,8 +271,7 @@ class DetectorData(L.LightningDataModule):
     @property
     def global_batch(self) -> int:
         """As configured, or all rows of a smaller training set, in a number that divides over devices."""
-        unit = self.trainer.world_size * self.num_micro_batches
-        return max(unit, min(self.spec.fit.global_batch_size, len(self.rows)) // unit * unit)
+        return max(self.world, min(self.spec.fit.global_batch_size, len(self.rows)) // self.world * self.world)
 
     @property
     def num_steps(self) -> int:
@@ -303,4 +311,5 @@ class DetectorData(L.LightningDataModule):
 
     def val_dataloader(self) -> "InOrder":
         """The validation rows that fall to this rank."""
-        return InOrder(self.validation, rank=self.trainer.global_rank, world=self.trainer.world_size)
+        rank, world = self.trainer.global_rank, self.trainer.world_size
+        return InOrder(self.validation, rank=rank, world=world, most=self.evaluated_rows)

@@ -20,7 +20,7 @@ from lightning.pytorch.strategies import ModelParallelStrategy, Strategy
 from torch import Tensor
 
 from training.checkpoints import EVERY_S, LastStep
-from training.data import Batch, DetectorData, Examples, InOrder
+from training.data import EVALUATED_ROWS, Batch, DetectorData, Examples, InOrder
 from training.detector import DetectorSpec
 from training.encoder import Floats
 from training.fit_config import WATCHED, FitConfig
@@ -40,28 +40,41 @@ def fit(
 ) -> None:
     """Train until done, halving the micro-batch as often as memory runs out; the global batch stays what it is.
 
+    What is evaluated at once is halved with it. Where one row is too much, the error is raised.
     What is computed from a pretrained encoder is kept in `cache`, for other runs; without one, in the run folder.
     `until` one batch was tried, or the curves are whole, or predictions and bundle are written.
     """
+    spec = DetectorSpec.model_validate_json((run_dir / "detector.json").read_text(encoding="utf-8"))
+    cache = cache or run_dir / "cache"
     while True:
+        num_micro_batches = _num_micro_batches(run_dir)
         try:
-            return _fit(run_dir, cache=cache or run_dir / "cache", until=until, checkpoint_every_s=checkpoint_every_s)
+            return _fit(run_dir, spec, num_micro_batches, cache=cache, until=until, every_s=checkpoint_every_s)
         except torch.OutOfMemoryError:
-            _halve_micro_batch(run_dir)
+            if num_micro_batches >= spec.fit.global_batch_size:
+                raise  # one row at a time is too much
+            _start_over(run_dir, num_micro_batches=2 * num_micro_batches)
             if _world_size() > 1:
                 raise  # the other ranks wait for this one; torchrun starts all of them again
 
 
-def _fit(run_dir: Path, *, cache: Path, until: Until, checkpoint_every_s: float) -> None:
-    spec = DetectorSpec.model_validate_json((run_dir / "detector.json").read_text(encoding="utf-8"))
+def _fit(
+    run_dir: Path,
+    spec: DetectorSpec,
+    num_micro_batches: int,
+    *,
+    cache: Path,
+    until: Until,
+    every_s: float,
+) -> None:
     L.seed_everything(spec.fit.seed, verbose=False)
     torch.set_num_threads(1)  # sums in one order on any machine; a second thread cost 4x the CPU time beside other work
 
-    num_micro_batches = _num_micro_batches(run_dir)
     data = DetectorData(
         run_dir / "training_set.parquet",
         spec,
         cache=cache,
+        world=_world_size(),
         num_micro_batches=num_micro_batches,
         report=Reading(run_dir / READING),
     )
@@ -82,13 +95,13 @@ def _fit(run_dir: Path, *, cache: Path, until: Until, checkpoint_every_s: float)
         precision=spec.fit.precision,
         max_epochs=spec.fit.max_epochs,
         fast_dev_run=until == "batch",
-        accumulate_grad_batches=num_micro_batches,
+        accumulate_grad_batches=data.num_micro_batches,
         use_distributed_sampler=False,  # the loader already gives each rank its rows
         callbacks=[
             *([EarlyStopping(WATCHED, mode="max", patience=patience)] if patience else []),
             Progress(run_dir / CURVES),
             best,
-            LastStep(checkpoints, every_s=checkpoint_every_s),
+            LastStep(checkpoints, every_s=every_s),
         ],
         logger=False,
         num_sanity_val_steps=0,
@@ -120,22 +133,30 @@ def write_predictions(path: Path, data: DetectorData, module: DetectorModule) ->
     spec = data.spec
     table = data.split("validation", "calibration", "test")
     examples = data.examples(table)
-    columns = {"logit": predict(module, examples)}
+    columns = {"logit": predict(module, examples, most=data.evaluated_rows)}
     if spec.cascade:
-        columns["first_logit"] = predict(module, examples, forward=module.first)
+        columns["first_logit"] = predict(module, examples, most=data.evaluated_rows, forward=module.first)
     names = ["event_id", "split", *spec.labels, *FACTS, *spec.slices]
     predictions = table.select([name for name in dict.fromkeys(names) if name in table.column_names])
     for name, logits_BL in columns.items():
         for at, label in enumerate(spec.labels):
             predictions = predictions.append_column(f"{name}_{label}", pa.array(logits_BL[:, at]))
-    pq.write_table(predictions, path)
+    partial = path.with_suffix(".partial")
+    pq.write_table(predictions, partial)
+    partial.replace(path)
 
 
-def predict(module: DetectorModule, examples: Examples, *, forward: Callable[[Batch], Tensor] | None = None) -> Floats:
-    """Logits [N, L] of all examples, in their order: the module's, or those of one part of it."""
+def predict(
+    module: DetectorModule,
+    examples: Examples,
+    *,
+    most: int = EVALUATED_ROWS,
+    forward: Callable[[Batch], Tensor] | None = None,
+) -> Floats:
+    """Logits [N, L] of all examples, in their order, `most` at a time: the module's, or those of one part of it."""
     module.eval()
     with torch.inference_mode():
-        batches = (move_data_to_device(batch, module.device) for batch in InOrder(examples))
+        batches = (move_data_to_device(batch, module.device) for batch in InOrder(examples, most=most))
         parts = [(forward or module)(batch).cpu() for batch in batches]
     return torch.cat(parts).numpy()
 
@@ -159,9 +180,13 @@ def _num_micro_batches(run_dir: Path) -> int:
     return int(path.read_text(encoding="utf-8")) if path.exists() else 1
 
 
-def _halve_micro_batch(run_dir: Path) -> None:
-    """Note it in the run folder, where every rank and a restarted run finds it, and start over."""
-    num_micro_batches = 2 * _num_micro_batches(run_dir)
-    (run_dir / "num_micro_batches").write_text(str(num_micro_batches), encoding="utf-8")
+def _start_over(run_dir: Path, *, num_micro_batches: int) -> None:
+    """Note in the run folder how many there are to be, where every rank and a restarted run finds it.
+
+    Ranks that run out together write the same.
+    """
+    partial = run_dir / f"num_micro_batches.{os.getpid()}"
+    partial.write_text(str(num_micro_batches), encoding="utf-8")
+    partial.replace(run_dir / "num_micro_batches")
     for checkpoint in (run_dir / "checkpoints").glob("*.ckpt"):
-        checkpoint.unlink()
+        checkpoint.unlink(missing_ok=True)

@@ -61,6 +61,9 @@ def train(run_dir: Path, *, report: Callable[[str], None]) -> None:
                 report(line)
     finally:
         signal.signal(signal.SIGTERM, before)
+        if process.poll() is None:  # somebody interrupted this process, or reporting failed
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
     if process.returncode:
         raise SystemExit(f"training of {run_dir.name} ended with status {process.returncode}; its last words are above")
     if not (run_dir / "bundle" / "dense.onnx").exists():

@@ -35,7 +35,9 @@ def find(run_dir: Path) -> None:
     rows = pq.read_table(run_dir / "training_set.parquet", columns=["event_id", "split", spec.text])
     found = list(_repeats(rows, spec.text, limit=spec.max_similarity))
     columns = {"event_id": pa.string(), "split": pa.string(), "repeats": pa.string()}
-    pq.write_table(pa.Table.from_pylist(found, pa.schema(list(columns.items()))), path)
+    partial = path.with_suffix(".partial")
+    pq.write_table(pa.Table.from_pylist(found, pa.schema(list(columns.items()))), partial)
+    partial.replace(path)
 
 
 def read_kept(training_set: Path, columns: list[str] | None = None) -> pa.Table:

@@ -82,7 +82,7 @@ def _take_up(study: optuna.Study, spec: DetectorSpec) -> None:
     """Ask for the fit as it is, once, and again for what a killed search was about."""
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         study.tell(trial.number, state=TrialState.FAIL)
-        study.enqueue_trial(trial.params)
+        study.enqueue_trial(trial.params, user_attrs=trial.user_attrs)
     if not study.get_trials(deepcopy=False):
         stated = spec.fit.model_dump()
         study.enqueue_trial({name: stated[name] for name in spec.search.space}, user_attrs={"is_stated": True})

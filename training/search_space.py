@@ -50,5 +50,7 @@ class Search(Contract):
                 raise ValueError(f"search.space names {name!r}; it must be a field of fit")
             if isinstance(tried, list) and (stated := getattr(fit, name)) not in tried:
                 raise ValueError(f"search.space.{name} is {tried}; it must hold the fit's own {stated}")
+            if isinstance(tried, Range) and getattr(fit, name) is None:
+                raise ValueError(f"search.space.{name} is a range, and fit.{name} is null; state where to begin")
             for value in [tried.low, tried.high] if isinstance(tried, Range) else tried:
                 FitConfig.model_validate({**fit.model_dump(), name: value})

@@ -1,6 +1,7 @@
 -- One row per fraud verdict on a payment, at the moment it became known: never at the moment of the payment.
 -- A verdict that took more than 90 days is not counted, which bounds the days that have to be read.
-SELECT
+-- Whoever says the same at the same moment, or again, adds nothing.
+SELECT DISTINCT
     labels.event_id,
     labels.known_us AS us,
     labels.known_us AS known_us,

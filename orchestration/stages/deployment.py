@@ -5,6 +5,9 @@ import dagster as dg
 from orchestration.settings import Settings
 from training.detector import DetectorSpec
 
+# Not `on_cron`, which waits for another deployment.
+EACH_MORNING = dg.AutomationCondition.cron_tick_passed("30 6 * * *").since_last_handled()
+
 
 def deployment(spec: DetectorSpec) -> dg.AssetsDefinition:
     """Deploy the newest release under the newest policy; refuses, and records it, what is not approved."""
@@ -34,7 +37,7 @@ def promises_hold(spec: DetectorSpec) -> dg.AssetChecksDefinition:
     @dg.asset_check(
         asset=[spec.name, "deployment"],
         name="promises_hold",
-        automation_condition=dg.AutomationCondition.on_cron("30 6 * * *"),
+        automation_condition=EACH_MORNING,
         description="On live verdicts with known sampling probabilities; may be looked at as often as one likes.",
     )
     def check(settings: dg.ResourceParam[Settings]) -> dg.AssetCheckResult:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from training.export import complete
 from training.fit import fit
 from training.fit_config import WATCHED
 from training.golden import GoldenMismatch, check_golden, write_golden
+from training.module import DetectorModule
 from training.networks.behaviour import BehaviourNetwork
 from training.networks.registry import NETWORKS
 from training.networks.tabular import Network
@@ -74,7 +76,7 @@ def test_a_run_says_how_much_a_frozen_encoder_has_read(run_dir: Path) -> None:
     assert all(one["name"] == "passages_read" and 0 < one["value"] == one["of"] for one in told)
 
 
-@pytest.mark.parametrize(("every_s", "stored"), [(0.0, {10, 20, 30}), (3600.0, {35})])
+@pytest.mark.parametrize(("every_s", "stored"), [(0.0, {11, 21, 31}), (3600.0, {35})])
 def test_where_a_fit_is_is_stored_every_so_many_seconds_or_when_it_ends(
     every_s: float, stored: set[int], tmp_path: Path
 ) -> None:
@@ -169,12 +171,12 @@ def test_a_training_set_without_validation_rows_is_refused(tmp_path: Path) -> No
         fit(run_dir)
 
 
-def hungry(limit: int) -> Callable[[DetectorSpec, Encoder], Network]:
+def hungry(limit: int, *, evaluated: int = 10_000) -> Callable[[DetectorSpec, Encoder], Network]:
     """A network that runs out of memory above some rows, as a small GPU does."""
 
     class Hungry(BehaviourNetwork):
         def each(self, batch: dict[str, Tensor]) -> Tensor:
-            if self.training and len(batch["dense_BD"]) > limit:
+            if len(batch["dense_BD"]) > (limit if self.training else evaluated):
                 raise torch.OutOfMemoryError(f"{len(batch['dense_BD'])} rows")
             return super().each(batch)
 
@@ -195,3 +197,60 @@ def test_out_of_memory_halves_the_micro_batch_and_not_the_global_batch(
     assert (small / "num_micro_batches").read_text() == "4"
     expected, found = (load_file(run / "bundle" / "model.safetensors") for run in (ample, small))
     assert all(np.allclose(expected[name], found[name], atol=1e-5) for name in expected)
+
+
+def test_out_of_memory_where_nothing_is_trained_halves_what_is_evaluated_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = behaviour_spec(dropout=0.0, max_epochs=2, global_batch_size=120)
+    ample = write_run(tmp_path / "ample", spec, rows=payments())
+    small = write_run(tmp_path / "small", spec, rows=payments())
+    fit(ample)
+
+    monkeypatch.setitem(NETWORKS, "behaviour", hungry(1000, evaluated=300))
+    fit(small)
+
+    assert (small / "num_micro_batches").read_text() == "16"  # 120 rows are taken in 20 parts
+    expected, found = (load_file(run / "bundle" / "model.safetensors") for run in (ample, small))
+    assert all(np.allclose(expected[name], found[name], atol=1e-5) for name in expected)
+
+
+def test_out_of_memory_with_one_row_at_a_time_is_raised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_dir = write_run(tmp_path / "run", behaviour_spec(max_epochs=1, global_batch_size=4), rows=payments(200))
+
+    monkeypatch.setitem(NETWORKS, "behaviour", hungry(0))
+
+    with pytest.raises(torch.OutOfMemoryError):
+        fit(run_dir)
+
+
+class Killed(BaseException):
+    """What ends a fit at once, as a signal would."""
+
+
+@pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty:UserWarning")
+@pytest.mark.parametrize("patience", [None, 1])
+@pytest.mark.parametrize("stop", [10, 20, 30, 40])
+def test_a_fit_killed_while_it_validates_goes_on_to_the_same_bits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: int, patience: int | None
+) -> None:
+    """Steps at which it is looked whether to store are the last of their epoch: 600 rows by 60."""
+    spec = behaviour_spec(global_batch_size=60, max_epochs=4, patience=patience, learning_rate=0.5)
+    whole, killed = (write_run(tmp_path / name, spec, rows=payments(1000)) for name in ("whole", "killed"))
+    fit(whole, checkpoint_every_s=0.0)
+    validated = DetectorModule.on_validation_epoch_end
+
+    def killing(module: DetectorModule) -> None:
+        if module.trainer.global_step == stop:
+            raise Killed
+        validated(module)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(DetectorModule, "on_validation_epoch_end", killing)
+        with suppress(Killed):  # with patience it may have stopped before
+            fit(killed, checkpoint_every_s=0.0)
+    fit(killed, checkpoint_every_s=0.0)
+
+    expected, found = (load_file(run / "bundle" / "model.safetensors") for run in (whole, killed))
+    assert all((expected[name] == found[name]).all() for name in expected)
+    assert (killed / "metrics.jsonl").read_text() == (whole / "metrics.jsonl").read_text()
