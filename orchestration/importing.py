@@ -1,5 +1,6 @@
 """The door for real data: files of others become rows of the lake's inbox, or are refused with a reason."""
 
+import hashlib
 from collections import Counter
 from dataclasses import dataclass, field
 from datetime import date
@@ -66,8 +67,8 @@ class ImportReport:
 def import_events(lake: Lake, source: Path, mapping: Mapping) -> ImportReport:
     """Bring the events and labels of a CSV, JSONL or Parquet file, or of a folder of them, into the inbox.
 
-    Every row keeps the lake's contract or is refused. The files are named for mapping and source, so a second import
-    of the same source changes nothing, and one of a corrected source replaces what it brought before.
+    Every row keeps the lake's contract or is refused. The files are named for mapping and path of the source, so a
+    second import of the same source changes nothing, and one of a corrected source replaces what it brought before.
     Raises ValueError for a file that cannot be read at all or lacks a column that the mapping names.
     """
     report = ImportReport()
@@ -76,13 +77,18 @@ def import_events(lake: Lake, source: Path, mapping: Mapping) -> ImportReport:
             _read(connection, file, mapping)
             _judge(connection, mapping)
             _count(connection, file, report=report)
-            name = f"{mapping.name}-{file.stem}"
+            name = f"{mapping.name}-{file.stem}-{_of_path(file)}"
             _write(lake, connection, report=report, table=mapping.table, name=name)
             if mapping.labels:
                 _lay_labels(connection, mapping)
                 _write(lake, connection, report=report, table="labels", name=name)
                 _count_labels(connection, report)
     return report
+
+
+def _of_path(file: Path) -> str:
+    """Tells files of one name apart, such as the days or the regions of an export."""
+    return hashlib.sha256(str(file.resolve()).encode()).hexdigest()[:8]
 
 
 def _files(source: Path) -> list[Path]:

@@ -16,6 +16,7 @@ from feature_repo.windows import SERVICES, VIEWS
 from orchestration.approvals import Approvals
 from orchestration.settings import Settings
 from serving.bundle import Bundle, verify
+from serving.cuts import Cut
 from serving.decide import decide
 from serving.release import read_policy, read_spec
 from training import cascade
@@ -48,13 +49,13 @@ def score_file(
     release, policy = _chosen(desk, detector, prefix)
     spec, scorer = read_spec(release), cascade.load(verify(release.path, release.digest).path)
     thresholds = json.loads((release.path / "thresholds.json").read_text(encoding="utf-8"))
-    limits = {label: found["threshold"] for label, found in thresholds.items()}
+    cuts = {label: Cut.of(thresholds[label]) for label in spec.labels}
     writer, num_rows = None, 0
     partial = output.with_name(f".{output.name}.partial")
     file = pq.ParquetFile(source)
     for batch in file.iter_batches(ROWS):
         rows = with_features(settings.lake, spec, pa.Table.from_batches([batch]))
-        scored = _scored(batch, scorer.score(rows), spec, limits=limits, policy=policy)
+        scored = _scored(batch, rows, scorer.score(rows), cuts=cuts, policy=policy)
         writer = writer or pq.ParquetWriter(partial, scored.schema, compression="zstd")
         writer.write_table(scored)
         num_rows += scored.num_rows
@@ -92,15 +93,25 @@ def _chosen(desk: Approvals, detector: str, prefix: str | None) -> tuple[Bundle,
 
 def _scored(
     batch: pa.RecordBatch,
+    rows: Sequence[Mapping[str, Any]],
     scores: np.ndarray,
-    spec: DetectorSpec,
     *,
-    limits: Mapping[str, float | None],
+    cuts: Mapping[str, Cut],
     policy: Policy,
 ) -> pa.Table:
-    decisions = [decide(dict(zip(spec.labels, map(float, row), strict=True)), limits, policy=policy) for row in scores]
+    """The batch with scores [N, L], labels in the order of `cuts`, and with what the service would decide."""
+    review_from = {label: cut.review_from for label, cut in cuts.items()}
+    decisions = [
+        decide(
+            dict(zip(cuts, map(float, found), strict=True)),
+            {label: cut.at(row) for label, cut in cuts.items()},
+            policy=policy,
+            review_from=review_from,
+        )
+        for row, found in zip(rows, scores, strict=True)
+    ]
     table = pa.Table.from_batches([batch])
-    for at, label in enumerate(spec.labels):
+    for at, label in enumerate(cuts):
         table = _with(table, f"p_{label}", pa.array(scores[:, at], pa.float32()))
     table = _with(table, "flagged", pa.array([list(d.labels) for d in decisions], pa.list_(pa.string())))
     return _with(table, "action", pa.array([str(d.action) for d in decisions], pa.string()))

@@ -68,7 +68,7 @@ def choose(wanted: Cascade, stored: Predictions, scores: Floats, guide: dict[str
     odds = np.column_stack([platt[name].log_odds(of_first.logits[:, at]) for at, name in enumerate(stored.labels)])
     loosest = np.array([_loosest(guide[label]) for label in stored.labels])
     with np.errstate(divide="ignore"):
-        floors = np.log(loosest) - np.log1p(-loosest)
+        floors = np.log(loosest) - np.log1p(-np.minimum(loosest, 1))  # infinite where a label is never flagged
     rows = np.flatnonzero((stored.splits == "validation") & (stored.weights > 0))
     suspicion, weights = (odds[rows] - floors).max(axis=1), stored.weights[rows]
     flagged = np.asarray((scores[rows] >= loosest).any(axis=1))

@@ -240,11 +240,12 @@ def _why_not_precise(promise: Promise, sample: Sample, first: Threshold | None) 
 
 
 def _num_rows_proving(limit: float, error: float, share: float) -> int:
-    """The fewest rows at which this observed share would prove that it is at least a limit."""
+    """The fewest rows at which this observed share would prove that it is at least a limit; never over _MOST_ROWS."""
     sizes = np.unique(np.geomspace(1, _MOST_ROWS, 2000).astype(np.int64))
     hits = np.floor(sizes * share)
     bounds = beta.ppf(error, np.maximum(hits, 1e-9), sizes - hits + 1)
-    return int(sizes[np.flatnonzero(bounds >= limit)[0]])
+    proving = sizes[bounds >= limit]
+    return int(proving[0]) if len(proving) else _MOST_ROWS
 
 
 def _just_above(score: float) -> float:

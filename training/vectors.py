@@ -5,6 +5,7 @@ vector to the last bit whatever stands beside it, which a graph in int8 would no
 that of the whole batch). A batch of 16 saved a sixth of the time of short windows and none of long ones.
 """
 
+import fcntl
 import hashlib
 import os
 import sqlite3
@@ -71,8 +72,7 @@ class VectorCache:
         self.folder.mkdir(parents=True, exist_ok=True)
         keys = [_digest(passages, at) for at in range(len(passages))]
         with sqlite3.connect(self.folder / f"{name}.sqlite", timeout=600) as store:
-            store.execute("PRAGMA journal_mode = WAL")
-            store.execute("CREATE TABLE IF NOT EXISTS vectors (key BLOB PRIMARY KEY, vector BLOB) WITHOUT ROWID")
+            self._prepare(store)
             known = {key for (key,) in store.execute("SELECT key FROM vectors")}
             rows = {key: at for at, key in enumerate(keys) if key not in known}
             embedder = Embedder.load(graph)
@@ -83,6 +83,13 @@ class VectorCache:
                     store.execute("SELECT vector FROM vectors WHERE key = ?", (key,)).fetchone()[0], np.float32
                 )
         return result
+
+    def _prepare(self, store: sqlite3.Connection) -> None:
+        """One process at a time: who changes the mode of a new file while another does is refused without a wait."""
+        with (self.folder / ".lock").open("a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            store.execute("PRAGMA journal_mode = WAL")
+            store.execute("CREATE TABLE IF NOT EXISTS vectors (key BLOB PRIMARY KEY, vector BLOB) WITHOUT ROWID")
 
     def _compute(self, store: sqlite3.Connection, embedder: Embedder, passages: Bags, *, report: Report) -> None:
         """Add what is missing, a chunk and a commit at a time."""

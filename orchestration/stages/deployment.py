@@ -1,12 +1,15 @@
 """A deployment: a release that people of two roles signed is asked to be served; the service verifies it itself."""
 
+from typing import Any
+
 import dagster as dg
 
 from orchestration.settings import Settings
 from training.detector import DetectorSpec
 
 # Not `on_cron`, which waits for another deployment.
-EACH_MORNING = dg.AutomationCondition.cron_tick_passed("30 6 * * *").since_last_handled()
+_MORNING: dg.AutomationCondition[Any] = dg.AutomationCondition.cron_tick_passed("30 6 * * *")
+EACH_MORNING = _MORNING.since_last_handled()
 
 
 def deployment(spec: DetectorSpec) -> dg.AssetsDefinition:

@@ -155,6 +155,16 @@ def test_importing_again_changes_nothing(lake: Lake, tmp_path: Path) -> None:
     assert {file: file.stat().st_mtime_ns for file in lake.root.rglob("*.parquet")} == before
 
 
+def test_files_of_one_name_in_two_folders_are_two_sources(lake: Lake, tmp_path: Path) -> None:
+    (tmp_path / "eu").mkdir()
+    (tmp_path / "us").mkdir()
+
+    import_events(lake, jsonl(tmp_path / "eu", GOOD), TEXTS)
+    import_events(lake, jsonl(tmp_path / "us", {**GOOD, "id": "x2"}), TEXTS)
+
+    assert {row["event_id"] for row in inbox(lake)} == {"x1", "x2"}
+
+
 def test_importing_again_what_was_accepted_meanwhile_changes_nothing(lake: Lake, tmp_path: Path) -> None:
     source = jsonl(tmp_path, GOOD)
     import_events(lake, source, TEXTS)

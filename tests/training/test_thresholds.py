@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from training import thresholds
 from training.metrics import Sample
 from training.per_segment import choose_per_segment, review_band
 from training.policy import Promise
@@ -194,3 +195,7 @@ def test_the_band_below_a_threshold_is_as_wide_as_people_have_time_for(capacity:
     assert found.review_from is not None
     is_in_band = (rows.scores >= found.review_from) & (rows.scores < found.threshold)
     assert is_in_band.sum() == min(2 * capacity, (rows.scores < found.threshold).sum())
+
+
+def test_a_share_just_above_the_limit_takes_more_labels_than_anybody_has() -> None:
+    assert thresholds._num_rows_proving(0.8, 0.05, 0.8 + 1e-6) == thresholds._MOST_ROWS
