@@ -75,9 +75,9 @@ def store(path: Path, spec: DetectorSpec, *, scorer: Scores, data: Path | None) 
 def measure_suites(
     path: Path, spec: DetectorSpec, *, thresholds: Mapping[str, Threshold], missing: Mapping[str, str]
 ) -> list[SuiteEvaluation]:
-    """Count what is flagged at the released thresholds, by any label and by each."""
+    """Count what is flagged at the released thresholds, by any label and by each; of no segment, so at the loosest."""
     stored = pq.read_table(path)
-    cuts = {label: cut for label, one in thresholds.items() if (cut := one.threshold) is not None}
+    cuts = {label: one.loosest for label, one in thresholds.items() if one.threshold is not None}
     return [
         SuiteEvaluation(suite=name, why=missing[name])
         if name in missing

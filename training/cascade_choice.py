@@ -66,7 +66,7 @@ def choose(wanted: Cascade, stored: Predictions, scores: Floats, guide: dict[str
     of_first = replace(stored, logits=stored.first_logits)
     platt = calibration.fit_all(of_first.of("validation"))
     odds = np.column_stack([platt[name].log_odds(of_first.logits[:, at]) for at, name in enumerate(stored.labels)])
-    loosest = np.array([_loosest(guide[label]) for label in stored.labels])
+    loosest = np.array([guide[label].loosest for label in stored.labels])
     with np.errstate(divide="ignore"):
         floors = np.log(loosest) - np.log1p(-np.minimum(loosest, 1))  # infinite where a label is never flagged
     rows = np.flatnonzero((stored.splits == "validation") & (stored.weights > 0))
@@ -93,9 +93,3 @@ def choose(wanted: Cascade, stored: Predictions, scores: Floats, guide: dict[str
         "frontier": frontier,
     }
     return Choice(odds, platt, floors + cut, report)
-
-
-def _loosest(threshold: Threshold) -> float:
-    """From which probability on a label may be flagged in some segment; above all of them where it never is."""
-    found = [one.threshold for one in (threshold, *threshold.segments.values()) if one.threshold is not None]
-    return min(found, default=np.inf)

@@ -10,6 +10,7 @@ from training.policy import Contract, Promise
 from training.search_space import Search
 
 _KNOWN_LATER = {"entity_seen", "source"}  # columns that say something about training, not about the event
+_OF_TEXTS = {"length", "script"}  # which evaluation finds from the text, and no event brings
 
 
 class Gate(Contract):
@@ -143,11 +144,13 @@ class DetectorSpec(Contract):
         for field, labels in named.items():
             if unknown := labels - set(self.labels):
                 raise ValueError(f"detector.{field} has {sorted(unknown)}, not in detector.labels {self.labels}")
-        known = [name for name in self.slices if name not in _KNOWN_LATER]
+        unnamed = {*_KNOWN_LATER, *_OF_TEXTS, *self.numbers, *(ratio.name for ratio in self.ratios), "amount"}
+        known = [name for name in self.slices if name not in unnamed]
         for label, promise in self.promises.items():
             if promise.per is not None and promise.per not in known:
                 raise ValueError(
-                    f"detector.promises.{label}.per is {promise.per!r}; it must be in detector.slices {known}"
+                    f"detector.promises.{label}.per is {promise.per!r}; it must be a column of names in "
+                    f"detector.slices, of which there are {known}"
                 )
         return self
 

@@ -15,8 +15,19 @@ def flagged_by_label(
     test: Predictions, scores: Floats, thresholds: dict[str, Threshold]
 ) -> dict[str, NDArray[np.bool_]]:
     """The rows that each label flags; a label without a threshold flags nothing, and is left out."""
-    cuts = {label: cut for label in test.labels if (cut := thresholds[label].threshold) is not None}
-    return {label: scores[:, test.labels.index(label)] >= cut for label, cut in cuts.items()}
+    flags = scores >= cuts_of(test, thresholds)
+    named = [label for label in test.labels if thresholds[label].threshold is not None]
+    return {label: flags[:, test.labels.index(label)] for label in named}
+
+
+def cuts_of(test: Predictions, thresholds: dict[str, Threshold]) -> Floats:
+    """From which score on each row is flagged as each label, in its segment [N, L]; infinite where it never is."""
+    cuts_NL = np.full((len(test.event_ids), len(test.labels)), np.inf)
+    for at, label in enumerate(test.labels):
+        cut = thresholds[label].cuts(test.slices)
+        if cut is not None:
+            cuts_NL[:, at] = cut
+    return cuts_NL
 
 
 def burden(test: Predictions, scores: Floats, *, thresholds: dict[str, Threshold]) -> Estimate | None:

@@ -16,6 +16,7 @@ from training.evaluation import (
 )
 from training.metrics import Estimate
 from training.policy import Contract
+from training.thresholds import Threshold
 
 _MAX_BUNDLE_DIFFERENCE = 1e-4
 
@@ -93,7 +94,7 @@ def _promises(evaluation: Evaluation, spec: DetectorSpec) -> Iterator[Criterion]
                 rule=f"the bound at {promise.confidence:.0%} confidence keeps the limit",
                 value=chosen.bound,
                 limit=promise.limit,
-                passed=chosen.threshold is not None,
+                passed=_is_proved(chosen),
                 why=chosen.reason,
             )
         rates = evaluation.labels[label].at_threshold
@@ -106,6 +107,19 @@ def _promises(evaluation: Evaluation, spec: DetectorSpec) -> Iterator[Criterion]
             passed = found.low <= promise.limit if is_fpr else found.high >= promise.limit
             name = f"{label}: {promise.kind} is kept on test"
             yield _criterion(name, rule, found, limit=promise.limit, passed=passed)
+        if rates and rates.recall and promise.min_recall is not None:
+            rule = "the upper end does not show that the promise is broken"
+            passed = rates.recall.high >= promise.min_recall
+            name = f"{label}: the recall promised beside it is kept on test"
+            yield _criterion(name, rule, rates.recall, limit=promise.min_recall, passed=passed)
+
+
+def _is_proved(chosen: Threshold) -> bool:
+    """In some segment; a promised recall in every one that has rows, as nothing is found where nothing is flagged."""
+    if chosen.threshold is None:
+        return False
+    asks_recall = chosen.promise.kind == "recall" or chosen.promise.min_recall is not None
+    return not (asks_recall and any(one.threshold is None and one.num_rows for one in chosen.segments.values()))
 
 
 def _attacks(attacks: list[AttackEvaluation], gate: Gate) -> Iterator[Criterion]:

@@ -57,6 +57,7 @@ def measure(
                 test,
                 test.sample(label, scores),
                 replicates[label],
+                threshold=thresholds[label].cuts(test.slices_of(label)),
                 card_rows=test.known(label) if spec.events == "payments" else None,
             )
             for label in spec.labels
@@ -116,8 +117,10 @@ def slice_rows(test: Predictions) -> Iterator[tuple[str, str, NDArray[np.bool_]]
                 yield column, str(names[i]), values == names[i]
 
 
-def describe(sample: Sample, values: dict[str, Floats]) -> dict[str, Estimate | Rates | int | None]:
-    """Counts and estimates of one sample from its replicates."""
+def describe(
+    sample: Sample, values: dict[str, Floats], *, threshold: Floats | float | None
+) -> dict[str, Estimate | Rates | int | None]:
+    """Counts and estimates of one sample from its replicates, which were made with this threshold."""
     facts: dict[str, Estimate | Rates | int | None] = {
         "num_rows": len(sample.scores),
         "num_positives": int(sample.labels.sum()),
@@ -125,24 +128,31 @@ def describe(sample: Sample, values: dict[str, Floats]) -> dict[str, Estimate | 
     for name in ("average_precision", "auc", "recall_at_1pct_fpr", "recall_at_01pct_fpr", "brier"):
         facts[name] = estimate(values[name])
     facts["ece"] = estimate(values["ece"], is_biased=True)
-    if "recall" in values:
-        facts["at_threshold"] = _rates(sample, values)
+    if threshold is not None:
+        facts["at_threshold"] = _rates(sample, values, flagged=sample.scores >= threshold)
     return facts
 
 
-def _rates(sample: Sample, values: dict[str, Floats]) -> Rates:
+def _rates(sample: Sample, values: dict[str, Floats], *, flagged: NDArray[np.bool_]) -> Rates:
     return Rates(
         recall=estimate_rate(values["recall"], sample.weights[sample.labels]),
         benign_fpr=estimate_rate(values["benign_fpr"], sample.weights[~sample.labels]),
-        precision=estimate(values["precision"]),
+        precision=estimate_rate(values["precision"], sample.weights[flagged]),
         flagged_share=estimate_rate(values["flagged_share"], sample.weights),
     )
 
 
-def _label(test: Predictions, sample: Sample, values: dict[str, Floats], *, card_rows: Rows | None) -> LabelEvaluation:
+def _label(
+    test: Predictions,
+    sample: Sample,
+    values: dict[str, Floats],
+    *,
+    threshold: Floats | float | None,
+    card_rows: Rows | None,
+) -> LabelEvaluation:
     if not values:
         return LabelEvaluation(num_rows=0, num_positives=0)
-    facts = {**describe(sample, values), "scores": ScoreBins.of(sample.scores, sample.weights)}
+    facts = {**describe(sample, values, threshold=threshold), "scores": ScoreBins.of(sample.scores, sample.weights)}
     if card_rows is not None:
         facts["card_precision"] = _card_precision(test, sample, card_rows)
     return LabelEvaluation.model_validate(facts)
@@ -157,7 +167,7 @@ def _slices(
             sample = test.sample(label, scores).where(known)
             if len(sample.scores) >= MIN_SLICE_ROWS:
                 at = thresholds[label].cuts({name: of[known] for name, of in test.slices_of(label).items()})
-                facts = describe(sample, replicate(sample, draws, threshold=at))
+                facts = describe(sample, replicate(sample, draws, threshold=at), threshold=at)
                 yield SliceEvaluation.model_validate({"label": label, "column": column, "value": value, **facts})
 
 

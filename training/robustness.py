@@ -24,6 +24,7 @@ from training.attacks.registry import TECHNIQUES
 from training.attacks.technique import Technique
 from training.detector import DetectorSpec
 from training.evaluation import AttackEvaluation
+from training.flags import cuts_of
 from training.metrics import Floats, draw_replicates, estimate, estimate_rate
 from training.predictions import Predictions
 from training.thresholds import Threshold
@@ -106,10 +107,9 @@ def measure_attacks(
     if all(one.threshold is None for one in thresholds.values()):
         return []
     stored = pq.read_table(path)
-    cuts = np.array([np.inf if (cut := thresholds[label].threshold) is None else cut for label in spec.labels])
     return [
         _measure(technique, pairs, limit=spec.gate.max_twin_ratio)
-        for technique, pairs in _pairs(stored, spec, test, scores=scores, cuts=cuts)
+        for technique, pairs in _pairs(stored, spec, test, scores=scores, cuts=cuts_of(test, thresholds))
         if set(spec.labels) - technique.violates
     ]
 
@@ -146,8 +146,8 @@ def _pairs(
             TECHNIQUES.get(name) or prompt_files.technique(name.removeprefix(prompt_files.PREFIX)),
             _Pairs(
                 labels=spec.labels,
-                clean=scores[rows] >= cuts,
-                attacked=attacked >= cuts,
+                clean=scores[rows] >= cuts[rows],
+                attacked=attacked >= cuts[rows],
                 verdicts=test.verdicts[rows],
                 weights=test.weights[rows],
                 draws=draws[:, test.entities[rows]],

@@ -66,6 +66,12 @@ class Threshold(Contract):
         found = self.segments.get(segment) or self.segments.get(OTHER)
         return found.threshold if found else None
 
+    @property
+    def loosest(self) -> float:
+        """From which probability on something is flagged in some segment; infinite where nothing ever is."""
+        found = [one.threshold for one in (self, *self.segments.values()) if one.threshold is not None]
+        return min(found, default=math.inf)
+
     def cuts(self, slices: Mapping[str, NDArray[np.object_]]) -> Floats | float | None:
         """The threshold of each row, infinite where nothing is flagged, or the one threshold of all."""
         if not self.segments or self.promise.per is None:

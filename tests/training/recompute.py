@@ -302,6 +302,8 @@ def _recompute(test, label: str, evaluation: Evaluation, *, draws: np.ndarray, r
     effective = {
         name: _kish(weights[y == is_positive]) for name, is_positive in (("recall", True), ("benign_fpr", False))
     }
+    if threshold is not None and (p >= threshold).any():
+        effective["precision"] = _kish(weights[p >= threshold])
     return {"num_rows": len(y), "num_positives": int(y.sum()), "effective": effective, **values}
 
 
@@ -327,8 +329,8 @@ def _assert_equal(one, part: dict) -> None:
         found = getattr(one, name)
         assert (found.value, found.low, found.high) == pytest.approx(_interval(part[name])), name
     assert one.ece.value == pytest.approx(part["ece"][0], abs=1e-6)
-    for name in ("recall", "benign_fpr"):
-        if one.at_threshold is not None:
+    for name in ("recall", "benign_fpr", "precision"):
+        if one.at_threshold is not None and name in part["effective"]:
             found, (value, low, high) = getattr(one.at_threshold, name), _interval(part[name])
             count = part["effective"][name]
             hits = value * count

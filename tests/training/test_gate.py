@@ -129,3 +129,31 @@ def test_one_of_many_slices_may_differ_by_chance(spec: DetectorSpec) -> None:
     verdict = judge(evaluation_of(comparison=against_champion(("macro", estimate(0.0)), by_chance, *parts)), spec)
 
     assert verdict.passed
+
+
+def test_a_recall_that_is_promised_per_segment_is_proved_in_each(spec: DetectorSpec) -> None:
+    promise = Promise(kind="recall", limit=0.5, per="kind")
+    found = {n: Threshold(promise=promise, threshold=cut, num_rows=90) for n, cut in (("card", 0.4), ("wire", None))}
+    chosen = Threshold(promise=promise, threshold=0.4, bound=0.55, observed=0.6, num_rows=90, segments=found)
+    named = spec.model_copy(update={"promises": {"fraud": promise}})
+
+    partly = judge(evaluation_of(thresholds={"fraud": chosen}), named)
+    everywhere = {**found, "wire": Threshold(promise=promise, num_rows=0)}
+    wholly = judge(evaluation_of(thresholds={"fraud": chosen.model_copy(update={"segments": everywhere})}), named)
+
+    assert (partly.passed, wholly.passed) == (False, True)
+    assert "fraud: recall is proved" in partly.reason
+
+
+@pytest.mark.parametrize(("promised", "is_kept"), [(0.6, True), (0.7, False)])
+def test_a_recall_promised_beside_false_alarms_is_held_against_the_test_split(
+    spec: DetectorSpec, promised: float, *, is_kept: bool
+) -> None:
+    promise = Promise(limit=0.01, min_recall=promised)
+    chosen = Threshold(promise=promise, threshold=0.4, bound=0.009, observed=0.005, num_rows=2000, recall_bound=0.71)
+
+    verdict = judge(
+        evaluation_of(thresholds={"fraud": chosen}), spec.model_copy(update={"promises": {"fraud": promise}})
+    )
+
+    assert verdict.passed == is_kept

@@ -1,7 +1,7 @@
 """What the attack gym says of really trained detectors: recall under attack, and never without the benign twins."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -130,7 +130,7 @@ def test_a_technique_that_breaks_the_rule_itself_is_not_held_against_the_twins(r
     table = pq.read_table(run_dir / "attacked.parquet").rename_columns(["technique", "event_id", "jailbreak_injection"])
     path = run_dir / "renamed.parquet"
     pq.write_table(table, path)
-    stored = predictions.read(run_dir, spam_spec()).of("test")
+    stored = replace(predictions.read(run_dir, spam_spec()).of("test"), labels=spec.labels)
 
     attacks = robustness.measure_attacks(path, spec, stored, scores=stored.logits, thresholds=thresholds)
 
