@@ -134,7 +134,7 @@ def _everywhere(settings: Settings, lake: Lake) -> Iterator[Rows]:
     for folder in (settings.training_sets, settings.runs, settings.searches):
         for file in sorted(
             folder.glob("*/*/**/*.parquet")
-        ):  # a run's folds and a search's trials have rows of their own
+        ):  # also in a run's folds, a search's trials, and half written
             detector, made = file.relative_to(folder).parts[:2]
             yield Rows(file, f"{folder.name}/{detector}/{made}", tables.get(detector, ""))
 

@@ -141,7 +141,7 @@ def write_predictions(path: Path, data: DetectorData, module: DetectorModule) ->
     for name, logits_BL in columns.items():
         for at, label in enumerate(spec.labels):
             predictions = predictions.append_column(f"{name}_{label}", pa.array(logits_BL[:, at]))
-    partial = path.with_suffix(".partial")
+    partial = path.with_name(f"partial.{path.name}")
     pq.write_table(predictions, partial)
     partial.replace(path)
 

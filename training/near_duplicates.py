@@ -35,7 +35,7 @@ def find(run_dir: Path) -> None:
     rows = pq.read_table(run_dir / "training_set.parquet", columns=["event_id", "split", spec.text])
     found = list(_repeats(rows, spec.text, limit=spec.max_similarity))
     columns = {"event_id": pa.string(), "split": pa.string(), "repeats": pa.string()}
-    partial = path.with_suffix(".partial")
+    partial = path.with_name(f"partial.{path.name}")
     pq.write_table(pa.Table.from_pylist(found, pa.schema(list(columns.items()))), partial)
     partial.replace(path)
 

@@ -51,8 +51,9 @@ def prepare(spec: DetectorSpec, settings: Settings, run_id: str, *, started_by: 
     source = shelf.latest(settings.training_sets / spec.name)
     for name, target in {"data.parquet": "training_set.parquet", "manifest.json": "training_set.json"}.items():
         if not (run_dir / target).exists():
-            shutil.copyfile(source / name, run_dir / f"{target}.partial")
-            (run_dir / f"{target}.partial").replace(run_dir / target)
+            partial = run_dir / f"partial.{target}"
+            shutil.copyfile(source / name, partial)
+            partial.replace(run_dir / target)
     desk = Approvals(settings)
     if settings.people.exists() and (champion := desk.servable(spec.name)):
         path = desk.shelves.release(spec.name, champion.release)

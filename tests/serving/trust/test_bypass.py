@@ -442,9 +442,7 @@ def test_a_wrong_passphrase_opens_no_key(office: Office) -> None:
         load_key(office.root / "keys" / "ada.pem", "guess")
 
 
-def test_a_role_that_its_signer_lacks_counts_for_nobody_who_reads_the_evidence(
-    office: Office, release: Bundle, tmp_path: Path
-) -> None:
+def test_a_role_that_its_signer_lacks_counts_for_nobody_who_reads_the_evidence(office: Office, release: Bundle) -> None:
     """A third party's checker must not take a signature that serving would not."""
     sign(office.ledger, office.people, release, signer=office.signers["eve"], role="policy")
     seen = office.ledger.head
