@@ -90,7 +90,7 @@ def writer(settings: Settings) -> Iterator[DecisionLog]:
 def lived_in(
     settings: Settings, lake: Lake, vault: Vault, writer: DecisionLog, arrive: Callable[..., None]
 ) -> Settings:
-    """A home in which the account is everywhere: log, lake, quarantine, features, online state, training set, copies."""
+    """A home in which the account is everywhere: log, lake, quarantine, features, online state, training sets."""
     for day in DAYS:
         arrive(day, with_ann(payments(day)))
         lake.write("inbox", "labels", verdicts(day), day=day)
