@@ -87,7 +87,7 @@ def test_an_example_that_is_text_is_not_repeated(file: Path) -> None:
     [
         ("{kind: recall, min_recall: 0.5}", "it can only stand beside 'benign_fpr'"),
         ("{limit: 1.5}", "promise.limit is 1.5; it must lie strictly between 0 and 1"),
-        ("{per: country}", r"detector.promises.fraud.per is 'country'; it must be in detector.slices \['plan'\]"),
+        ("{per: country}", r"fraud.per is 'country'; it must be a column of names in detector.slices, .* \['plan'\]"),
         ("{per: entity_seen}", "detector.promises.fraud.per is 'entity_seen'"),
     ],
 )
