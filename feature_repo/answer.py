@@ -7,7 +7,7 @@ a day before the last fact) is answered as the first one that it can.
 from bisect import bisect_left
 from typing import Any
 
-from feature_repo.state import HEAD, LOOK_BACK_US, Shape, Words, last_before
+from feature_repo.state import HEAD, LOOK_BACK_US, WRAP, Shape, Words, last_before
 from feature_repo.view import View
 
 
@@ -80,6 +80,8 @@ class Answers:
                 row[position] = words[last + further] - words[first + further]
                 if later:
                     row[position] -= sum(words[fact + 1 + column] for fact in later) if column else len(later)
+                if row[position] < 0:  # the running total wrapped around in between
+                    row[position] += WRAP
             if means:
                 num = words[last] - words[first] - len(later)
                 for position, scale in means:

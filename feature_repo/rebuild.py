@@ -126,7 +126,7 @@ def _settled(connection: duckdb.DuckDBPyConnection, view: View, horizon_us: int)
     for entity, last_us in _rows(connection, f"SELECT entity, max(us) FROM part WHERE us < {horizon_us} GROUP BY ALL"):  # noqa: S608
         of(entity).settled_us = last_us
     for number, window in enumerate(view.windows):
-        sums = "".join(f", sum({column})::BIGINT" for column in view.sums)
+        sums = "".join(f", sum({column})" for column in view.sums)
         bounds = f"us >= {window.start(horizon_us)} AND us < {horizon_us}"
         grain = f"us - us % {window.grain_us}"
         cells = f"SELECT entity, {grain}, count(*){sums} FROM part WHERE {bounds} GROUP BY ALL"  # noqa: S608

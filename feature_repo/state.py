@@ -12,7 +12,7 @@ from functools import cached_property
 from hashlib import blake2b
 from itertools import accumulate, chain, pairwise
 from operator import itemgetter
-from struct import pack
+from struct import error, pack
 from typing import Any, NamedTuple
 
 from feature_repo.view import DAY, View, Window
@@ -21,6 +21,7 @@ TAIL = 32
 LOOK_BACK_US = DAY  # before the last fact; a state forgets the cells that no later moment asks for
 NEVER = -1
 HEAD = 4  # horizon, last fact, last fact that is not in the tail, rows of the tail; then the lengths of all series
+WRAP = 1 << 64
 Words = Sequence[int]
 _US = itemgetter(0)
 
@@ -161,7 +162,7 @@ class State:
             starts, at = words[at : at + length], at + length
             totals = []
             for _ in range(shape.num_columns):
-                totals.append([b - a for a, b in pairwise(words[at : at + length + 1])])
+                totals.append([(b - a) % WRAP for a, b in pairwise(words[at : at + length + 1])])
                 at += length + 1
             cells.update(zip(starts, map(list, zip(*totals, strict=True)), strict=True))
         at = tail_start(shape, words)
@@ -194,8 +195,12 @@ def _unlisted(words: Words, num: int) -> list[dict[int, int]]:
 
 
 def _packed(words: Iterable[int]) -> bytes:
+    """The words; a running total of over 63 bits wraps around, which leaves what is taken of it right modulo 2^64."""
     listed = list(words)
-    return pack(f"<{len(listed)}q", *listed)
+    try:
+        return pack(f"<{len(listed)}q", *listed)
+    except error:
+        return pack(f"<{len(listed)}Q", *(word % WRAP for word in listed))
 
 
 def tail_start(shape: Shape, words: Words) -> int:

@@ -20,7 +20,7 @@ HOUR = 60 * MINUTE
 DAY = 24 * HOUR
 LATE_US = 2 * DAY  # as in facts_*.sql
 MICRO = 1_000_000  # amounts are summed as whole millionths, so that the order of addition does not matter
-SQUARE = 10_000  # and their squares as whole ten-thousandths
+SQUARE = 100  # and their squares as whole hundredths
 VERDICTS = ("verdicts", "frauds", "genuine")  # the kinds of facts that labels are: all of them, and by what they say
 
 Kind = Literal["count", "sum", "mean", "distinct", "since", "age", "latest"]

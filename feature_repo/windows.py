@@ -182,7 +182,7 @@ SERVICES = {
     for service in (
         Service("content_v1", "requests", ("account_profile",)),
         Service(
-            "payment_v1",
+            "payment_v2",
             "payments",
             (
                 "account_payments",

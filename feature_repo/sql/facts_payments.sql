@@ -1,5 +1,5 @@
--- One row per payment; the amount in whole millionths and its square in whole ten-thousandths, so that sums do not
--- depend on the order of addition.
+-- One row per payment; the amount in whole millionths and its square in whole hundredths, so that sums do not depend
+-- on the order of addition.
 SELECT
     event_id,
     event_us AS us,
@@ -8,5 +8,5 @@ SELECT
     card_id,
     merchant_id,
     CAST(floor(amount * 1000000 + 0.5) AS BIGINT) AS amount_micros,
-    CAST(floor(amount * amount * 10000 + 0.5) AS BIGINT) AS amount_square
+    CAST(floor(amount * amount * 100 + 0.5) AS BIGINT) AS amount_square
 FROM payments

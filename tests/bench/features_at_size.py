@@ -79,11 +79,11 @@ def spark_diff_rows(folder: Path) -> int:
 
 def feast_vs_asof_cpu(home: Path) -> float:
     """CPU of `get_historical_features` over that of the join a person would write, on the views of a service."""
-    lake, views = Lake(home / "lake"), [VIEWS[name] for name in SERVICES["payment_v1"].views]
+    lake, views = Lake(home / "lake"), [VIEWS[name] for name in SERVICES["payment_v2"].views]
     for view in views:
         _write_rows(lake, view)
     store, asked = open_store(home), _asked()
-    service = store.get_feature_service("payment_v1")
+    service = store.get_feature_service("payment_v2")
     costs = interleave(
         {
             "feast": lambda: store.get_historical_features(asked, service, filter_by_created_timestamp=True).to_arrow(),

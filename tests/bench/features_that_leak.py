@@ -68,7 +68,7 @@ def alarms_on_payments(root: Path) -> list[leaks.Leak]:
     import_events(lake, source, load_mapping(_MAPPING))
     (root / "lake" / "inbox").rename(root / "lake" / "events")
     days = sorted({day for table in EVENT_TABLES for day in lake.days("events", table)})
-    compute_days(lake, days[0], days[-1], views=SERVICES["payment_v1"].views)
+    compute_days(lake, days[0], days[-1], views=SERVICES["payment_v2"].views)
     return _alarms(root, lake, "payment_fraud")
 
 

@@ -22,7 +22,7 @@ from feature_repo.view import DAY, HOUR, View
 from feature_repo.windows import SERVICES, VIEWS
 from tests.feature_repo import records
 
-SERVICE = "payment_v1"
+SERVICE = "payment_v2"
 NUM_DAYS, NUM_ROWS = 40, 1_500
 
 

@@ -25,11 +25,12 @@ def _payments(tables: Tables) -> Iterator[dict[str, Any]]:
         yield {
             **_seen(row),
             "amount_micros": round(row["amount"] * 1_000_000),
-            "amount_square": round(row["amount"] ** 2 * 10_000),
+            "amount_square": round(row["amount"] ** 2 * 100),
         }
 
 
 def _verdicts(tables: Tables) -> Iterator[dict[str, Any]]:
+    said_before = set()
     for label in tables["labels"]:
         if label["event_table"] != "payments" or label["label"] != "fraud":
             continue
@@ -38,6 +39,9 @@ def _verdicts(tables: Tables) -> Iterator[dict[str, Any]]:
                 known_us = label["known_us"]
                 amount = round(payment["amount"] * 1_000_000)
                 said = {"is_fraud": label["value"], "amount_micros": amount}
+                if (of := (payment["event_id"], known_us, label["value"])) in said_before:
+                    continue
+                said_before.add(of)
                 yield {**payment, "us": known_us, "known_us": known_us, **said}
 
 

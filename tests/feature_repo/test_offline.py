@@ -14,7 +14,7 @@ from feature_repo.view import DAY, HOUR
 from feature_repo.windows import SERVICES, VIEWS
 from tests.feature_repo.records import START
 
-SERVICE = "payment_v1"
+SERVICE = "payment_v2"
 ENTITIES = ["account_id", "merchant_id", "card_id"]
 STEPS = [0, 1, HOUR, DAY, 2 * DAY, 2 * DAY + 1, 5 * DAY]  # TTL is two days: moments meet its edge
 

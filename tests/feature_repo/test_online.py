@@ -191,9 +191,9 @@ def test_each_event_of_a_call_reads_what_was_before_its_own_moment(states: State
     payments = [event for table, event in of_second_day(events) if table == "payments"]
     payments = sorted(payments, key=lambda event: event["event_us"])[-TAIL:]  # as many of one entity are told apart
 
-    rows = reader(states, "payment_v1").read(payments, [event["event_us"] for event in payments])
+    rows = reader(states, "payment_v2").read(payments, [event["event_us"] for event in payments])
 
-    for name in SERVICES["payment_v1"].views:
+    for name in SERVICES["payment_v2"].views:
         view = VIEWS[name]
         expected = compute.features_at(lake, view, [(e[view.entity], e["event_us"]) for e in payments])
         assert [
@@ -223,7 +223,7 @@ def test_a_signup_and_a_verdict_count_as_soon_as_they_are_pushed(states: States)
     push(states, [("accounts", signup), ("labels", verdict), ("labels", verdict)])
 
     asked = {"account_id": "new", "merchant_id": "m"}
-    before, after = reader(states, "payment_v1").read([asked, asked], [END_US + 5, END_US + 6])
+    before, after = reader(states, "payment_v2").read([asked, asked], [END_US + 5, END_US + 6])
     assert (after.values["plan"], after.values["account_age_s"]) == ("trial", 6e-6)
     assert (before.values["num_known_1d"], after.values["num_known_1d"]) == (0, 1)
     assert (before.values["fraud_share_30d"], after.values["fraud_share_30d"]) == (None, 1.0)

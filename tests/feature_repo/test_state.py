@@ -46,6 +46,20 @@ def test_a_state_equals_plain_loops_at_every_moment_that_it_can_resolve(
             assert dict(zip(expected, Answers(view).at(words, at_us), strict=True)) == expected
 
 
+def test_running_totals_of_over_63_bits_are_kept_and_leave_every_sum_right() -> None:
+    view, amount = VIEWS["account_payments"], 2**58 - 1
+    state, rows = State(Shape(view)), []
+    for number in range(60):
+        us = NOON + number * HOUR
+        state = kept(state) if state.push(Fact(us, number, (amount, amount), (1,))) else state
+        rows.append({"us": us, "known_us": us, "amount_micros": amount, "amount_square": amount, "card_id": "c"})
+    words = memoryview(state.to_bytes()[0]).cast("q")
+
+    for at_us in (NOON + hours * HOUR + 1 for hours in (40, 59, 30 * 24)):
+        expected = features(view, rows, at_us=at_us, created_us=at_us)
+        assert dict(zip(expected, Answers(view).at(words, at_us), strict=True)) == expected
+
+
 def kept(state: State) -> State:
     """What a store gives back."""
     words, seen = (memoryview(content).cast("q") for content in state.to_bytes())

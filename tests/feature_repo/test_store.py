@@ -62,7 +62,7 @@ def test_a_changed_service_under_the_same_name_is_refused(tmp_path: Path, monkey
     fewer = windows.replace(view, measures=view.measures[:1])
     monkeypatch.setitem(windows.VIEWS, "card_activity", fewer)
 
-    with pytest.raises(stores.ServiceChanged, match="payment_v1"):
+    with pytest.raises(stores.ServiceChanged, match="payment_v2"):
         stores.open_store(tmp_path)
 
 
@@ -74,7 +74,7 @@ def test_the_registry_can_lie_in_postgresql(tmp_path: Path, database: str) -> No
     second = stores.open_store(tmp_path / "two", registry_uri=uri)
 
     assert {service.name for service in second.list_feature_services()} == set(SERVICES)
-    assert first.get_feature_service("payment_v1") == second.get_feature_service("payment_v1")
+    assert first.get_feature_service("payment_v2") == second.get_feature_service("payment_v2")
 
 
 VIEW = state_view("card_activity")

@@ -99,13 +99,13 @@ def lived_in(
     bad = with_ann(payments(DAYS[-1], prefix="bad"))
     arrive(DAYS[-1] + timedelta(days=1), pa.concat_tables([bad, bad]))
     assert not validate_batch(lake, "payments", DAYS[-1] + timedelta(days=1)).passed
-    compute_days(lake, DAYS[0], DAYS[-1], views=SERVICES["payment_v1"].views)
+    compute_days(lake, DAYS[0], DAYS[-1], views=SERVICES["payment_v2"].views)
     store = open_store(settings.home)
     states = open_states(settings.home, deadline_s=30)
     rebuild(lake, states, DAYS[-1])
     event = {"event_id": "p-of-ann-pushed", "event_us": start_us(DAYS[-1]) + 2 * DAY_US, "account_id": ANN}
     push(states, [("payments", {**event, "card_id": "c1", "merchant_id": "m1", "ip": "1.1.1.1", "amount": 1.0})])
-    build(lake, store, events="payments", labels=["fraud"], feature_service="payment_v1", out=training_set(settings))
+    build(lake, store, events="payments", labels=["fraud"], feature_service="payment_v2", out=training_set(settings))
     for copied in ("runs/payment_fraud/run/unseen/gift", "searches/payment_fraud/search/trials/0000"):
         (settings.home / copied).mkdir(parents=True)
         (settings.home / copied / "training_set.parquet").hardlink_to(training_set(settings) / "data.parquet")

@@ -24,7 +24,7 @@ SPEC = DetectorSpec(
     policy="payments",
     events="payments",
     labels=["fraud"],
-    feature_service="payment_v1",
+    feature_service="payment_v2",
     numbers=["amount"],
     retrain=Retrain(min_new_labels=15),
 )

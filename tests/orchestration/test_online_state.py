@@ -46,7 +46,7 @@ def test_verdicts_count_for_requests_as_soon_as_they_are_in_the_lake(tmp_path: P
     for _ in range(2):
         dg.materialize(made, partition_key=DAY.isoformat(), resources={"settings": settings}, selection=[asset])
 
-    reader = OnlineFeatures(open_states(tmp_path, deadline_s=5), [VIEWS[v] for v in SERVICES["payment_v1"].views])
+    reader = OnlineFeatures(open_states(tmp_path, deadline_s=5), [VIEWS[v] for v in SERVICES["payment_v2"].views])
     early, late = reader.read([payment, payment], [at_us + 6, at_us + 9])
     assert (early.values["num_known_1d"], early.values["fraud_share_1d"]) == (1, 1.0)
     assert (late.values["num_known_1d"], late.values["fraud_share_1d"]) == (2, 0.5)

@@ -18,7 +18,7 @@ def now_us() -> int:
 
 def known(home: Path) -> int:
     """How many payments of the last day are known of the card's account."""
-    reader = Known(home, {}).reader("payment_v1")
+    reader = Known(home, {}).reader("payment_v2")
     return reader.read([payment(-1)], [now_us()])[0].values["num_payments_1d"]
 
 

@@ -33,7 +33,7 @@ def behaviour_spec(**fit: object) -> DetectorSpec:
         policy="payments",
         events="payments",
         labels=["fraud", "trial_abuse"],
-        feature_service="payment_v1",
+        feature_service="payment_v2",
         numbers=["amount", "mean_amount_7d", "num_payments_1d"],
         categories=["plan"],
         ratios=[Ratio(name="amount_to_mean", numerator="amount", denominator="mean_amount_7d")],

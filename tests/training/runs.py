@@ -23,7 +23,7 @@ def generated_spec(**changes: object) -> DetectorSpec:
         "events": "payments",
         "labels": ["fraud", "card_testing"],
         "promises": {"fraud": Promise(limit=0.02)},
-        "feature_service": "payment_v1",
+        "feature_service": "payment_v2",
         "numbers": ["amount"],
         "slices": ["plan"],
         "gate": Gate(min_average_precision=0.3),
