@@ -8,7 +8,7 @@ import dagster as dg
 from feature_repo.tables import DECISIONS
 from orchestration.settings import Settings
 from orchestration.stages import days
-from orchestration.stages.features import AS_SOON_AS_ITS_EVENTS_ARE_VALID
+from orchestration.stages.features import as_soon_as_valid
 from orchestration.stages.lake import OWNERS
 from training.detector import DetectorSpec
 
@@ -73,7 +73,7 @@ def detector_decisions(spec: DetectorSpec, partitions: dg.PartitionsDefinition) 
         deps=[KEY],
         partitions_def=partitions,
         backfill_policy=days.ONE_RUN,
-        automation_condition=AS_SOON_AS_ITS_EVENTS_ARE_VALID,
+        automation_condition=as_soon_as_valid(),
         check_specs=[
             dg.AssetCheckSpec("scores_are_as_evaluated", asset=key, description="No label's scores drifted away.")
         ],

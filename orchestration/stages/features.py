@@ -16,15 +16,25 @@ from orchestration.stages.lake import OWNERS
 
 # Which tables of the lake a kind of fact is taken from, where it does not bear the table's own name.
 _TABLES = {"signups": ("accounts",), **dict.fromkeys(VERDICTS, ("labels", "payments"))}
-AS_SOON_AS_ITS_EVENTS_ARE_VALID = (
-    dg.AutomationCondition.eager().without(dg.AutomationCondition.in_latest_time_window())
-    & dg.AutomationCondition.all_deps_blocking_checks_passed()
-)
+_IS_MISSING = dg.AutomationCondition.missing() & ~dg.AutomationCondition.will_be_requested()
+_CHECK_FAILED = dg.AutomationCondition.any_checks_match(dg.AutomationCondition.check_failed(), blocking_only=True)
+
+
+def as_soon_as_valid(*needed: Sequence[str]) -> "dg.AutomationCondition[dg.AssetKey]":
+    """Each day that something new is known about, unless all that is `needed` is missing on it (all inputs, if none).
+
+    A table that nothing arrived in on a day, or that nobody feeds, holds up nothing.
+    """
+    selection = dg.AssetSelection.assets(*needed) if needed else dg.AssetSelection.all()
+    is_bare = dg.AutomationCondition.all_deps_match(_IS_MISSING).allow(selection).with_label("all_needed_missing")
+    eager = dg.AutomationCondition.eager().without(dg.AutomationCondition.in_latest_time_window())
+    return eager.replace("any_deps_missing", is_bare) & ~dg.AutomationCondition.any_deps_match(_CHECK_FAILED)
 
 
 def feature_view(view: View, partitions: dg.PartitionsDefinition) -> dg.AssetsDefinition:
     """Compute a view's rows of each day from the events that its windows reach."""
-    tables = {table for fact in view.facts for table in _TABLES.get(fact, (fact,))} | set(asked_at(view))
+    asked = asked_at(view)
+    tables = {table for fact in view.facts for table in _TABLES.get(fact, (fact,))} | set(asked)
     columns = [dg.TableColumn(f.name, f.dtype, description=_meaning(f)) for f in view.features]
 
     @dg.asset(
@@ -32,7 +42,7 @@ def feature_view(view: View, partitions: dg.PartitionsDefinition) -> dg.AssetsDe
         deps=[["lake", table] for table in sorted(tables)],
         partitions_def=partitions,
         backfill_policy=days.ONE_RUN,
-        automation_condition=AS_SOON_AS_ITS_EVENTS_ARE_VALID,
+        automation_condition=as_soon_as_valid(*(["lake", table] for table in asked)),
         group_name="features",
         kinds={"duckdb", "feast", "parquet"},
         owners=OWNERS,
@@ -66,7 +76,7 @@ def online_state(views: Iterable[View], partitions: dg.PartitionsDefinition) -> 
         deps=[["features", view.name] for view in views],
         partitions_def=partitions,
         backfill_policy=days.ONE_RUN,
-        automation_condition=AS_SOON_AS_ITS_EVENTS_ARE_VALID,
+        automation_condition=as_soon_as_valid(),
         group_name="features",
         kinds={"feast"},
         owners=OWNERS,
