@@ -6,6 +6,7 @@ import os
 import warnings
 from pathlib import Path
 
+from training.attended import end_with_input
 from training.checkpoints import EVERY_S
 from training.fit import fit
 
@@ -26,6 +27,7 @@ def main() -> None:
         "--checkpoint-every", type=float, default=EVERY_S, metavar="SECONDS", help="at least between two checkpoints"
     )
     asked = parser.parse_args()
+    end_with_input()
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # its tips advertise
     warnings.filterwarnings("ignore", module="lightning")
     fit(asked.run_dir, cache=asked.cache, until=asked.until, checkpoint_every_s=asked.checkpoint_every)

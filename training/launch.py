@@ -14,9 +14,11 @@ from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
 from itertools import chain
 from pathlib import Path
+from typing import IO
 
 from dagster_pipes import DAGSTER_PIPES_CONTEXT_ENV_VAR, open_dagster_pipes
 
+from training.attended import ENDS_WITH_INPUT, alone
 from training.detector import DetectorSpec
 from training.reports import CURVES, READING, new_lines
 
@@ -27,6 +29,11 @@ POLL_S = 0.5
 def main() -> None:
     """Launch the run folder named on the command line."""
     run_dir = Path(sys.argv[1])
+    with alone(run_dir):
+        _launch(run_dir)
+
+
+def _launch(run_dir: Path) -> None:
     if DAGSTER_PIPES_CONTEXT_ENV_VAR not in os.environ:
         launch(run_dir, report=lambda line: print(line, flush=True))  # noqa: T201
         return
@@ -50,26 +57,37 @@ def launch(run_dir: Path, *, report: Callable[[str], None]) -> dict[str, float |
 
 def train(run_dir: Path, *, report: Callable[[str], None]) -> None:
     """Run the fit in a process group of its own and report its curves live; raises SystemExit with its status."""
-    process = subprocess.Popen(command(run_dir), start_new_session=True, env=environment())
-    before = signal.signal(signal.SIGTERM, lambda *_: os.killpg(process.pid, signal.SIGTERM))
     files = [new_lines(run_dir / name) for name in (READING, CURVES)]
     is_over = False
-    try:
-        while not is_over:
-            is_over = not is_running(process)
-            for line in chain.from_iterable(map(next, files)):
-                report(line)
-    finally:
-        signal.signal(signal.SIGTERM, before)
-        if process.poll() is None:  # somebody interrupted this process, or reporting failed
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+    with start(run_dir) as process:
+        before = signal.signal(signal.SIGTERM, lambda *_: os.killpg(process.pid, signal.SIGTERM))
+        try:
+            while not is_over:
+                is_over = not is_running(process)
+                for line in chain.from_iterable(map(next, files)):
+                    report(line)
+        finally:
+            signal.signal(signal.SIGTERM, before)
+            if process.poll() is None:  # somebody interrupted this process, or reporting failed
+                os.killpg(process.pid, signal.SIGKILL)
     if process.returncode:
         raise SystemExit(f"training of {run_dir.name} ended with status {process.returncode}; its last words are above")
     if not (run_dir / "bundle" / "dense.onnx").exists():
         from training.export import complete
 
         complete(run_dir / "bundle")
+
+
+def start(run_dir: Path, *options: str, log: IO[bytes] | None = None) -> subprocess.Popen[bytes]:
+    """Begin the fit in a process group of its own, which ends with this process, however this one ends."""
+    return subprocess.Popen(
+        [*command(run_dir), *options],
+        start_new_session=True,
+        env=environment() | {ENDS_WITH_INPUT: "1"},
+        stdin=subprocess.PIPE,
+        stdout=log,
+        stderr=log and subprocess.STDOUT,
+    )
 
 
 def command(run_dir: Path) -> list[str]:

@@ -71,7 +71,8 @@ class Predictions:
 
 def read(run_dir: Path, spec: DetectorSpec) -> Predictions:
     """Read RUN_DIR/predictions.parquet; a column that it lacks is looked up in RUN_DIR/training_set.parquet."""
-    return _of(_complete(pq.read_table(run_dir / "predictions.parquet"), run_dir / "training_set.parquet", spec), spec)
+    training_set = run_dir / "training_set.parquet"
+    return _of(_complete(pq.read_table(run_dir / "predictions.parquet"), training_set, spec), spec, training_set)
 
 
 def read_trained_on(run_dir: Path, spec: DetectorSpec) -> Predictions:
@@ -79,10 +80,12 @@ def read_trained_on(run_dir: Path, spec: DetectorSpec) -> Predictions:
     path = run_dir / "training_set.parquet"
     names = [name for name in ("event_id", "split", *spec.labels, *_facts(spec)) if name in pq.read_schema(path).names]
     rows = read_kept(path, columns=names)
-    return _of(rows.filter(pc.equal(rows["split"], "train")), spec)
+    return _of(rows.filter(pc.equal(rows["split"], "train")), spec, path)
 
 
-def _of(table: pa.Table, spec: DetectorSpec) -> Predictions:
+def _of(table: pa.Table, spec: DetectorSpec, training_set: Path) -> Predictions:
+    names = _slice_names(table, spec)
+    thirds = _thirds(training_set, [name for name in names if _is_number(table[name].type)])
     nothing = pa.chunked_array([pa.nulls(len(table), pa.float32())])
     columns = {f"logit_{label}": nothing for label in spec.labels}
     columns |= {name: table[name] for name in table.column_names}
@@ -96,7 +99,7 @@ def _of(table: pa.Table, spec: DetectorSpec) -> Predictions:
         weights=_weights(table),
         entities=_entities(table),
         cards=_objects(table[_first_filled(table, _CARD_COLUMNS) or "event_id"]),
-        slices={name: _slice_values(table[name]) for name in _slice_names(table, spec)},
+        slices={name: _slice_values(table[name], thirds.get(name)) for name in names},
         first_logits=_logits(columns, "first_logit", spec.labels),
     )
 
@@ -162,17 +165,29 @@ def _slice_names(table: pa.Table, spec: DetectorSpec) -> list[str]:
     return [name for name in dict.fromkeys((*spec.slices, *_ALWAYS_SLICED)) if name in table.column_names]
 
 
-def _slice_values(column: pa.ChunkedArray) -> NDArray[np.object_]:
-    """The value as a word; a number becomes the third of its range of values that it lies in."""
-    if not pa.types.is_floating(column.type) and column.type not in (pa.int32(), pa.int64()):
+def _slice_values(column: pa.ChunkedArray, thirds: Floats | None) -> NDArray[np.object_]:
+    """The value as a word; a number becomes the third in which it would lie among the rows that are trained on."""
+    if thirds is None:
         return _objects(pc.fill_null(pc.cast(column, pa.string()), "unknown"))
     values = column.to_numpy().astype(np.float64)
-    known = values[~np.isnan(values)]
-    if not len(known):
-        return np.full(len(values), "unknown", dtype=object)
     names = np.array(["low", "middle", "high", "unknown"], dtype=object)
-    thirds = np.searchsorted(np.quantile(known, [1 / 3, 2 / 3]), values)
-    return names[np.where(np.isnan(values), 3, thirds)]
+    return names[np.where(np.isnan(values), 3, np.searchsorted(thirds, values))]
+
+
+def _is_number(dtype: pa.DataType) -> bool:
+    return pa.types.is_floating(dtype) or dtype in (pa.int32(), pa.int64())
+
+
+def _thirds(training_set: Path, names: list[str]) -> dict[str, Floats]:
+    """Where the thirds of each column's values end in the rows that are trained on: one cut for all rows of a run."""
+    table = pq.read_table(training_set, columns=[*names, "split"])
+    rows = table.filter(pc.equal(table["split"], "train"))
+    known = {name: rows[name].to_numpy().astype(np.float64) for name in names}
+    return {name: _quantiles(values[~np.isnan(values)]) for name, values in known.items()}
+
+
+def _quantiles(known: Floats) -> Floats:
+    return np.quantile(known, [1 / 3, 2 / 3]) if len(known) else np.zeros(2)
 
 
 def _objects(column: pa.ChunkedArray) -> NDArray[np.object_]:

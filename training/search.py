@@ -139,17 +139,13 @@ class _Runner:
     @contextmanager
     def _training(self, number: int, run_dir: Path) -> Iterator[subprocess.Popen[bytes]]:
         """A fit in a process group of its own, which ends with the block."""
-        command = [*launch.command(run_dir), "--curves-only"]
-        with (run_dir / "log.txt").open("wb") as log:
-            process = subprocess.Popen(
-                command, start_new_session=True, env=launch.environment(), stdout=log, stderr=subprocess.STDOUT
-            )
-        self.running[number] = process
-        try:
-            yield process
-        finally:
-            _end(self.running.pop(number))
-            shutil.rmtree(run_dir / "checkpoints", ignore_errors=True)
+        with (run_dir / "log.txt").open("wb") as log, launch.start(run_dir, "--curves-only", log=log) as process:
+            self.running[number] = process
+            try:
+                yield process
+            finally:
+                _end(self.running.pop(number))
+                shutil.rmtree(run_dir / "checkpoints", ignore_errors=True)
 
     @contextmanager
     def stopped_by_a_signal(self) -> Iterator[None]:

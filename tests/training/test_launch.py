@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pyarrow as pa
 import pytest
 
@@ -118,6 +119,27 @@ def test_sigterm_reaches_the_fit(behaviour_run: Path) -> None:
 
     with pytest.raises(SystemExit, match="ended with status"):
         train(behaviour_run, report=lambda _: None)
+
+
+@pytest.mark.parametrize("devices", [1, 2])
+def test_a_killed_launcher_leaves_no_fit_behind_and_the_next_one_goes_on(devices: int, tmp_path: Path) -> None:
+    run_dir = write_run(
+        tmp_path / "run", behaviour_spec(max_epochs=500, patience=500, devices=devices), rows=payments()
+    )
+    command = [sys.executable, "-m", "training.launch", str(run_dir)]
+    launcher = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)
+    while last_step(run_dir) < 20:
+        assert launcher.poll() is None
+        time.sleep(0.02)
+    second = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    fits = [one for one in psutil.Process(launcher.pid).children(recursive=True) if str(run_dir) in one.cmdline()]
+
+    launcher.kill()
+    launcher.wait()
+
+    assert "is being trained by another process" in second.stderr
+    assert len(fits) == (1 if devices == 1 else 3)  # torchrun and its ranks
+    assert psutil.wait_procs(fits, timeout=60)[1] == []
 
 
 def test_a_half_written_line_waits(tmp_path: Path) -> None:
