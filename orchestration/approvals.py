@@ -2,6 +2,7 @@
 
 import getpass
 import os
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -79,6 +80,10 @@ class Approvals:
     def status(self, bundle: Bundle) -> Approval:
         """Where a bundle stands now."""
         return approval.status(self.ledger, self.people, bundle)
+
+    def days_left(self, bundle: Bundle) -> float:
+        """For how many days more a bundle is approved, if nobody signs again."""
+        return ((self.status(bundle).expires_us or 0) / 1_000_000 - time.time()) / 86_400
 
     def sign(self, bundle: Bundle, signer: Signer) -> Approval:
         """Approve a bundle with a person's key."""

@@ -17,7 +17,7 @@ from serving.ledger import Ledger, Page
 from serving.people import Authority, People, Person, authority, fold
 from serving.refusals import record, record_refusal
 from serving.sealed_files import BundleAltered
-from serving.standing import SIGNED, Approval, involved, standing
+from serving.standing import SIGNED, Approval, involved, renews, standing
 from serving.statement import SignatureInvalid, Statement, StatementKind, envelop, open_envelope, peek
 
 LONGEST_DRAFT_US = 600_000_000  # a draft that somebody kept is no statement of today
@@ -82,7 +82,7 @@ def draft(
         person = desk.who.owner(key)
         if person is None:
             desk.refuse(desk.who.unreviewed or "the key belongs to nobody in the reviewed people file")
-        role = role or next((r for r in desk.approval.waiting_for if r in person.roles), person.roles[0])
+        role = role or desk.role_of(person)
         head = ledger.head
         statement = Statement(
             kind=kind,
@@ -100,7 +100,10 @@ def draft(
 
 
 def submit(ledger: Ledger, people: People, bundle: Bundle, envelope: dict[str, Any]) -> Approval:
-    """Write a signed statement to the ledger; stating twice is stating once. Raises SigningRefused."""
+    """Write a signed statement to the ledger; stating twice is stating once. Raises SigningRefused.
+
+    An approval may be given again after a day, so that it can be renewed long before it expires.
+    """
     verify(bundle.path, bundle.digest)
     with ledger.writing() as page:
         desk = _Desk.at(page, people, bundle)
@@ -166,10 +169,23 @@ class _Desk:
             self.refuse(f"{person.name} signed a statement that was drafted more than ten minutes ago")
         return statement, person
 
+    def role_of(self, person: Person) -> str:
+        """The role in which somebody signed before, or else one that is waited for."""
+        if before := self._signed(person.name):
+            return before.role
+        return next((role for role in self.approval.waiting_for if role in person.roles), person.roles[0])
+
     def is_stated(self, statement: Statement) -> bool:
         if statement.kind == "approved":
-            return any(s.person == statement.person for s in self.approval.signed_by)
+            return self._signed(statement.person) is not None and not self._is_renewal(statement)
         return self.approval.state in ("rejected", "revoked")
+
+    def _signed(self, person: str) -> Statement | None:
+        return next((s for s in self.approval.signed_by if s.person == person), None)
+
+    def _is_renewal(self, statement: Statement) -> bool:
+        before = self._signed(statement.person)
+        return before is not None and renews(statement, before, self.bundle)
 
     def check(self, statement: Statement, person: Person) -> None:
         """Raise unless this person may state this now; a person may always end what others started."""
@@ -187,11 +203,10 @@ class _Desk:
             return f"has the roles {person.roles}"
         if self.approval.state in ("rejected", "revoked"):
             return self.approval.reason
-        if (
-            self.approval.waiting_for
-            and self.approval.state != "expired"
-            and statement.role not in self.approval.waiting_for
-        ):
+        waiting_for = (
+            () if self.approval.state == "expired" or self._is_renewal(statement) else self.approval.waiting_for
+        )
+        if waiting_for and statement.role not in waiting_for:
             return f"the signature is not waited for; {self.approval.reason}"
         return ""
 

@@ -67,14 +67,22 @@ def involved(bundle: Bundle) -> set[str]:
     return {fold(name) for name in (bundle.facts["started_by"], *bundle.facts.get("persons", []))}
 
 
+def renews(statement: Statement, before: Statement, bundle: Bundle) -> bool:
+    """Whether an approval takes the place of an earlier one by the same person; within a day it says nothing new.
+
+    A hotfix is not kept alive by signing it again.
+    """
+    return bundle.kind != "hotfix" and statement.role == before.role and statement.at_us >= before.at_us + DAY_US
+
+
 def _weigh(approved: list[Statement], who: Authority, bundle: Bundle, *, now_us: int) -> Approval:
     makers: set[str] = set() if bundle.kind == "hotfix" else involved(bundle)
     eligible = [s for s in approved if fold(s.person) not in makers and s.role in who.persons[s.person].roles]
     life_us = who.expires_days * DAY_US
     signed: dict[str, Statement] = {}  # by person: somebody with two roles still signs in one
-    for statement in eligible:
-        if now_us < statement.at_us + life_us:
-            signed.setdefault(statement.person, statement)
+    for statement in (s for s in eligible if now_us < s.at_us + life_us):
+        if renews(statement, signed.setdefault(statement.person, statement), bundle):
+            signed[statement.person] = statement
     by = tuple(signed.values())
     waiting = tuple(r for r in who.required_roles if r not in {s.role for s in by})
     if waiting and bundle.kind == "hotfix" and (some := tuple(s for s in by if s.role in who.required_roles)):

@@ -3,7 +3,7 @@
 import dagster as dg
 
 from orchestration.stages.candidate import candidate, candidate_passes_gate
-from orchestration.stages.deployment import approval_sensor, deployment, promises_hold
+from orchestration.stages.deployment import approval_sensor, approvals_last, deployment, promises_hold
 from orchestration.stages.release import release
 from orchestration.stages.search import search
 from orchestration.stages.training_set import training_set, training_set_has_no_leaks, training_set_is_valid
@@ -27,6 +27,7 @@ class DetectorComponent(dg.Component, dg.Model, dg.Resolvable):
                 training_set_has_no_leaks(spec),
                 candidate_passes_gate(spec),
                 promises_hold(spec),
+                approvals_last(spec),
             ],
             jobs=[dg.define_asset_job(f"search_{spec.name}", selection=[dg.AssetKey([spec.name, "search"])])],
             sensors=[approval_sensor(spec)],

@@ -10,6 +10,7 @@ from training.detector import DetectorSpec
 # Not `on_cron`, which waits for another deployment.
 _MORNING: dg.AutomationCondition[Any] = dg.AutomationCondition.cron_tick_passed("30 6 * * *")
 EACH_MORNING = _MORNING.since_last_handled()
+_WARNS_DAYS = 14
 
 
 def deployment(spec: DetectorSpec) -> dg.AssetsDefinition:
@@ -52,6 +53,38 @@ def promises_hold(spec: DetectorSpec) -> dg.AssetChecksDefinition:
         said = "\n\n".join(one.in_words() for one in found) or "nothing is served"
         return dg.AssetCheckResult(
             passed=not broken, description="; ".join(broken), metadata={"promises": dg.MetadataValue.md(said)}
+        )
+
+    return check
+
+
+def approvals_last(spec: DetectorSpec) -> dg.AssetChecksDefinition:
+    """Warn two weeks before an approval of what is served expires, as nothing is answered from that moment on."""
+
+    @dg.asset_check(
+        asset=[spec.name, "deployment"],
+        name="approvals_last",
+        automation_condition=EACH_MORNING,
+        description=f"The release and the policy that are served stay approved for {_WARNS_DAYS} days more.",
+    )
+    def check(settings: dg.ResourceParam[Settings]) -> dg.AssetCheckResult:
+        from orchestration.approvals import Approvals
+
+        desk = Approvals(settings)
+        if desk.servable(spec.name) is None:
+            return dg.AssetCheckResult(passed=True, description="nothing is served")
+        left = [(bundle, desk.days_left(bundle)) for bundle in desk.served(spec.name)]
+        soon = [
+            f"the {bundle.kind} is approved for {days:.0f} days more; those who signed it can sign again: "
+            f"`mews sign {bundle.digest[:12]} --as NAME`"
+            for bundle, days in left
+            if days < _WARNS_DAYS
+        ]
+        return dg.AssetCheckResult(
+            passed=not soon,
+            severity=dg.AssetCheckSeverity.WARN,
+            description="; ".join(soon) or None,
+            metadata={f"{bundle.kind}_days_left": round(days, 1) for bundle, days in left},
         )
 
     return check

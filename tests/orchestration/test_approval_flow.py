@@ -7,12 +7,12 @@ from orchestration.approvals import Approvals
 from orchestration.settings import Settings
 from orchestration.stages import shelf
 from orchestration.stages.candidate import STARTED_BY
-from orchestration.stages.deployment import approval_sensor, deployment
+from orchestration.stages.deployment import approval_sensor, approvals_last, deployment
 from orchestration.stages.release import release
 from serving.approval import NotApproved, SigningRefused
 from serving.bundle import Bundle
 from serving.release import GateNotPassed
-from tests.serving.trust.conftest import make_run
+from tests.serving.trust.conftest import advance, make_run
 from training.detector import DetectorSpec
 from training.policy import LabelPolicy, Policy
 
@@ -127,3 +127,23 @@ def test_what_a_person_went_back_from_is_not_deployed_again_by_itself(settings: 
 
     assert back.release == first.digest != second.digest
     assert isinstance(tick(settings), dg.SkipReason)
+
+
+def test_an_approval_of_what_is_served_is_missed_two_weeks_before_it_expires(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sealed, policy = seal(settings)
+    sign(settings, sealed, policy)
+    run(settings, deployment(spec(settings)))
+    look = approvals_last(spec(settings))
+
+    advance(monkeypatch, days=70)
+    early = look(settings=settings)
+    advance(monkeypatch, days=10)
+    late = look(settings=settings)
+    sign(settings, sealed, policy)
+    renewed = look(settings=settings)
+
+    assert [one.passed for one in (early, late, renewed)] == [True, False, True]
+    assert "the release is approved for 10 days more; those who signed it can sign again" in late.description
+    assert f"`mews sign {sealed.digest[:12]} --as NAME`" in late.description

@@ -1,6 +1,7 @@
 """A small office: three people with keys, a ledger, a run that passed its gate, and its sealed release and policy."""
 
 import json
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,6 +70,13 @@ def release(office: Office) -> Bundle:
     return office.seal()
 
 
+def advance(clock: pytest.MonkeyPatch, *, days: int) -> None:
+    """Let it be some days later from now on, and always that moment."""
+    now_ns = time.time_ns() + days * 86_400 * 10**9
+    clock.setattr(time, "time_ns", lambda: now_ns)
+    clock.setattr(time, "time", lambda: now_ns / 1e9)
+
+
 def make_run(run_dir: Path) -> Path:
     """A run folder as training leaves it."""
     spec = DetectorSpec(
@@ -78,7 +86,7 @@ def make_run(run_dir: Path) -> Path:
         policy="fraud",
         events="payments",
         labels=["fraud"],
-        feature_service="payment_v1",
+        feature_service="payment_v2",
         numbers=["amount"],
     )
     verdict = {"passed": True, "reason": "all criteria passed", "criteria": [{"name": "ap", "passed": True}]}

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from serving.approval import NotApproved, require_servable, revoke
+from serving.approval import NotApproved, require_servable, revoke, sign
 from serving.bundle import Bundle, seal
 from serving.deployment import deploy, deploying, rollback, servable
 from serving.keys import create_key
 from serving.people import People, Person, load_people, propose
-from tests.serving.trust.conftest import Office
+from tests.serving.trust.conftest import Office, advance
 
 DAY_US = 86_400_000_000
 
@@ -22,6 +22,34 @@ def test_a_release_signed_by_both_roles_is_servable(office: Office, release: Bun
     office.approve(release)
 
     assert require_servable(office.ledger, office.people, release.path) == release
+
+
+def test_signing_again_renews_an_approval_before_it_expires(
+    office: Office, release: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    office.approve(release, release)  # twice on one day is once
+    advance(monkeypatch, days=80)
+    office.approve(release, release)
+
+    assert [e.kind for e in office.ledger.entries()].count("approved") == 4
+    advance(monkeypatch, days=89)
+    assert require_servable(office.ledger, office.people, release.path) == release
+    advance(monkeypatch, days=1)
+    with pytest.raises(NotApproved, match="expired"):
+        require_servable(office.ledger, office.people, release.path)
+
+
+def test_who_has_two_roles_renews_in_the_one_signed_in(
+    office: Office, release: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sign(office.ledger, office.people, release, signer=office.signers["eve"], role="ml")
+
+    advance(monkeypatch, days=2)
+    sign(office.ledger, office.people, release, signer=office.signers["eve"], role="policy")
+    found = sign(office.ledger, office.people, release, signer=office.signers["eve"])
+
+    assert (found.state, found.waiting_for) == ("waiting", ("policy",))
+    assert [e.kind for e in office.ledger.entries()].count("approved") == 2
 
 
 def test_polling_an_unsigned_release_records_one_refusal(office: Office, release: Bundle) -> None:
