@@ -152,6 +152,10 @@ class Approvals:
         past = deployment.deployments(self.ledger, release.name)
         return (release.digest, policy.digest) in {(d.release, d.policy) for d in past}
 
+    def was_served(self, detector: str) -> bool:
+        """Whether anything was ever deployed for a detector."""
+        return deployment.deployed(self.ledger, detector) is not None
+
     def deploy(self, release: Bundle, policy: Bundle, *, hotfix: Bundle | None = None) -> Deployment:
         """Ask for a signed release to be served under a signed policy, perhaps with a signed change."""
         return deployment.deploy(self.ledger, self.people, release, policy, by=who(), hotfix=hotfix)

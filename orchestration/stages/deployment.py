@@ -72,7 +72,9 @@ def approvals_last(spec: DetectorSpec) -> dg.AssetChecksDefinition:
 
         desk = Approvals(settings)
         if desk.servable(spec.name) is None:
-            return dg.AssetCheckResult(passed=True, description="nothing is served")
+            is_lost = desk.was_served(spec.name)
+            why = "what was deployed is approved no more" if is_lost else "nothing was deployed yet"
+            return dg.AssetCheckResult(passed=not is_lost, description=why)
         left = [(bundle, desk.days_left(bundle)) for bundle in desk.served(spec.name)]
         soon = [
             f"the {bundle.kind} is approved for {days:.0f} days more; those who signed it can sign again: "

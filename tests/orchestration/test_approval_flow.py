@@ -143,7 +143,10 @@ def test_an_approval_of_what_is_served_is_missed_two_weeks_before_it_expires(
     late = look(settings=settings)
     sign(settings, sealed, policy)
     renewed = look(settings=settings)
+    advance(monkeypatch, days=90)
+    expired = look(settings=settings)
 
-    assert [one.passed for one in (early, late, renewed)] == [True, False, True]
+    assert [one.passed for one in (early, late, renewed, expired)] == [True, False, True, False]
+    assert expired.severity == dg.AssetCheckSeverity.ERROR
     assert "the release is approved for 10 days more; those who signed it can sign again" in late.description
     assert f"`mews sign {sealed.digest[:12]} --as NAME`" in late.description

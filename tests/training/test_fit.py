@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 
 import numpy as np
@@ -154,6 +154,19 @@ def test_calibration_moves_scores_and_golden_answers(run_dir: Path) -> None:
     write_golden(bundle)
     assert check_golden(bundle, after) == 0
     (bundle / "calibration.json").unlink()
+    write_golden(bundle)
+
+
+def test_golden_answers_bear_another_rounding_of_an_int8_encoder_and_of_nothing_else(run_dir: Path) -> None:
+    bundle = run_dir / "bundle"
+    scorer, golden = Scorer.load(bundle), json.loads((bundle / "golden.json").read_bytes())
+    limit = 0.05 if scorer.spec.fit.has_frozen_encoder else 1e-6
+
+    for share, is_borne in ((0.9, True), (1.1, False)):
+        moved = (np.array(golden["probabilities"]) + share * limit).tolist()
+        (bundle / "golden.json").write_text(json.dumps(golden | {"probabilities": moved}))
+        with nullcontext() if is_borne else pytest.raises(GoldenMismatch, match=f"the limit is {limit:.0e}"):
+            assert check_golden(bundle, scorer) == pytest.approx(share * limit)
     write_golden(bundle)
 
 
