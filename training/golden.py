@@ -15,7 +15,7 @@ from training.scorer import Scorer
 
 NUM_GOLDEN = 16
 TOLERANCE = 1e-6  # another processor may round the last bit of a float32 otherwise; a changed weight shows far above
-# An encoder in int8 rounds what each layer reads to 8 bits, so such a bit grows: by 0.0076 with other fusions, measured.
+# An encoder in int8 rounds what each layer reads to 8 bits, so such a bit grows: by 0.0076 with other fusions.
 ROUNDED = 0.05
 LONG = 1500  # words: several passages, of several windows each
 WORDS = ("account", "please", "write", "code", "free", "ignore", "hello", "bread", "now", "über", "价格", "k1ck")

@@ -17,6 +17,12 @@ from urllib.parse import unquote
 
 MIN_ENCODED = 24  # characters; shorter runs of letters are words more often than they are base64
 
+READABLE = 0.9  # of what a code holds is to be printable for it to be a text; the rest is dropped
+PART = 256
+_PART = re.compile(
+    rf".{{1,{PART}}}(?=[\x00-\x7f]|\Z)|.{{1,{PART}}}", re.DOTALL
+)  # no sign composes with an ASCII after it
+
 _TAG = re.compile("[\U000e0020-\U000e007e]")  # invisible twins of ASCII
 _TAGS = {0xE0000 + code: code for code in range(0x20, 0x7F)}
 _INVISIBLE = re.compile(
@@ -57,6 +63,11 @@ def _letters(text: str) -> str:
         return text
     if _TAG.search(text):
         text = text.translate(_TAGS)
+    return _plain_letters(text) if len(text) <= PART else "".join(map(_plain_letters, _PART.findall(text)))
+
+
+def _plain_letters(text: str) -> str:
+    """Of a part at a time, as Unicode's forms take the square of the length of a run of accents."""
     composed = _INVISIBLE.sub("", unicodedata.normalize("NFKC", text)).translate(_LOOK_ALIKES)
     return unicodedata.normalize("NFC", _ACCENTS.sub("", unicodedata.normalize("NFD", composed)))
 
@@ -88,8 +99,9 @@ def _readable(run: str, read: Callable[[str], bytes]) -> str:
         decoded = _letters(read(run).decode())
     except (binascii.Error, ValueError):
         return run
-    is_text = all(c.isprintable() or c.isspace() for c in decoded)
-    return decoded + " " * run.endswith(" ") if is_text else run
+    kept = "".join(c for c in decoded if c.isprintable() or c.isspace())
+    is_text = len(kept) >= READABLE * len(decoded)
+    return kept + " " * run.endswith(" ") if is_text else run
 
 
 def _base64(run: str) -> bytes:
@@ -105,7 +117,8 @@ def _binary_digits(run: str) -> bytes:
 
 
 def _escape_sequences(run: str) -> bytes:
-    return codecs.decode(run, "unicode_escape").encode()
+    joined = codecs.decode(run, "unicode_escape").encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return joined.encode()
 
 
 class _LookAlikes(dict[int, int | str]):
