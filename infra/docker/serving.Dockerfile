@@ -9,8 +9,8 @@ COPY feature_repo feature_repo
 COPY training training
 COPY serving serving
 COPY orchestration/__init__.py orchestration/__init__.py
-RUN uv pip install --no-cache --python /opt/venv/bin/python --constraint requirements.txt ".[serve]" \
-    && useradd --create-home --uid 10001 mews && install -d -o mews /var/lib/mews
+RUN uv pip install --no-cache --python /opt/venv/bin/python --constraint requirements.txt ".[serve,passkey,trace]" \
+    && useradd --create-home --uid 10001 mews && install -d -o mews /var/lib/mews /var/lib/mews/dagster
 USER mews
 VOLUME /var/lib/mews
 EXPOSE 8080

@@ -15,7 +15,7 @@ COPY serving serving
 COPY orchestration orchestration
 COPY infra infra
 RUN uv pip install --no-cache --no-deps --python /opt/venv/bin/python --editable . \
-    && useradd --create-home --uid 10001 mews && install -d -o mews /var/lib/mews
+    && useradd --create-home --uid 10001 mews && install -d -o mews /var/lib/mews /var/lib/mews/dagster
 USER mews
 VOLUME /var/lib/mews
 CMD ["python", "-m", "training", "--help"]

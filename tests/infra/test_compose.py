@@ -6,6 +6,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import mlflow.environment_variables
 import pytest
 import yaml
 
@@ -59,11 +60,26 @@ def test_only_the_proxy_and_the_service_are_published() -> None:
     assert {name for name, service in SERVICES.items() if "ports" in service} == {"proxy", "service"}
 
 
-def test_named_volumes_and_secrets_are_declared() -> None:
+def test_named_volumes_are_declared() -> None:
     used = {v.split(":")[0] for s in SERVICES.values() for v in s.get("volumes", []) if not v.startswith(".")}
 
     assert used == set(COMPOSE["volumes"])
-    assert {secret for s in SERVICES.values() for secret in s.get("secrets", [])} == set(COMPOSE["secrets"])
+
+
+def test_what_steps_print_and_keys_lie_in_the_home_that_the_images_own() -> None:
+    places = {SERVICES[name]["environment"]["DAGSTER_HOME"] for name in ("code", "dagster", "daemon")}
+
+    assert places == {"/var/lib/mews/dagster"}
+    for image in sorted((INFRA / "docker").glob("*.Dockerfile")):
+        assert "install -d -o mews /var/lib/mews /var/lib/mews/dagster" in image.read_text()
+    assert "MEWS_API_KEYS_FILE" not in SERVICES["service"]["environment"]
+
+
+def test_mlflows_pages_may_be_asked_from_where_people_open_them() -> None:
+    origins = SERVICES["mlflow"]["environment"]["MLFLOW_SERVER_CORS_ALLOWED_ORIGINS"]
+
+    assert origins == "${MEWS_MLFLOW_ORIGIN:-http://localhost:5000}"
+    assert hasattr(mlflow.environment_variables, "MLFLOW_SERVER_CORS_ALLOWED_ORIGINS")
 
 
 def test_the_gpu_file_only_adds_to_a_service_that_exists() -> None:
@@ -100,13 +116,15 @@ def test_pods_are_told_apart_from_traffic_before_they_end() -> None:
     assert [o["kind"] for o in objects] == ["Deployment", "PodDisruptionBudget", "Service"]
     assert container["lifecycle"]["preStop"]["exec"]["command"] == ["sleep", "5"]
     assert container["livenessProbe"]["httpGet"]["path"] == "/healthz"
+    assert container["startupProbe"]["httpGet"]["path"] == "/healthz"  # nothing may be deployed yet
     assert container["readinessProbe"]["httpGet"]["path"] == "/readyz"
     assert budget["spec"]["minAvailable"] < deployment["spec"]["replicas"]
     assert service["spec"]["selector"] == deployment["spec"]["template"]["metadata"]["labels"]
 
 
 def test_slurm_starts_torchrun_on_the_run_folder(tmp_path: Path) -> None:
-    for name, body in {"srun": 'echo "$@"', "scontrol": "echo node7; echo node8"}.items():
+    stubs = {"srun": 'echo "$@"', "scontrol": "echo node7; echo node8", "python": 'echo "python $@"'}
+    for name, body in stubs.items():
         (tmp_path / name).write_text(f"#!/bin/sh\n{body}\n")
         (tmp_path / name).chmod(0o755)
     slurm = {"SLURM_JOB_NODELIST": "node[7-8]", "SLURM_NNODES": "2", "SLURM_GPUS_ON_NODE": "8", "SLURM_JOB_ID": "41"}
@@ -120,7 +138,9 @@ def test_slurm_starts_torchrun_on_the_run_folder(tmp_path: Path) -> None:
         check=True,
     )
 
-    assert answer.stdout.strip() == (
+    first, second = answer.stdout.splitlines()
+    assert first == "python -m training.near_duplicates runs/content/1"
+    assert second == (
         "torchrun --nnodes 2 --nproc-per-node 8 --max-restarts 3 --rdzv-backend c10d --rdzv-id 41 "
         "--rdzv-endpoint node7:29400 -m training runs/content/1"
     )
@@ -129,6 +149,10 @@ def test_slurm_starts_torchrun_on_the_run_folder(tmp_path: Path) -> None:
 def test_kubeflow_starts_torchrun_on_the_run_folder() -> None:
     text = (INFRA / "training" / "trainjob.yaml").read_text().replace("${RUN_DIR}", "runs/content/1")
 
-    trainer = yaml.safe_load(text)["spec"]["trainer"]
+    spec = yaml.safe_load(text)["spec"]
 
-    assert " ".join(trainer["command"]) == "torchrun --max-restarts=3 -m training runs/content/1"
+    [pods] = spec["podTemplateOverrides"]
+    [mount] = pods["spec"]["containers"][0]["volumeMounts"]
+    home = next(one["value"] for one in spec["trainer"]["env"] if one["name"] == "MEWS_HOME")
+    assert " ".join(spec["trainer"]["command"]) == f"torchrun --max-restarts=3 -m training {home}/runs/content/1"
+    assert (mount["name"], mount["mountPath"]) == (pods["spec"]["volumes"][0]["name"], home)

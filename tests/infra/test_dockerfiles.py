@@ -66,5 +66,5 @@ def test_it_installs_what_the_lock_pins_and_names_no_index(path: Path) -> None:
 def test_the_serving_image_takes_the_serving_extra_and_no_orchestration() -> None:
     path = Path("infra/docker/serving.Dockerfile")
 
-    assert '".[serve]"' in " ".join(values(path, "RUN"))
+    assert '".[serve,passkey,trace]"' in " ".join(values(path, "RUN"))
     assert "orchestration orchestration" not in values(path, "COPY")
