@@ -9,6 +9,7 @@ import random
 import time
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from types import TracebackType
 from typing import Any, Self
 
@@ -53,7 +54,7 @@ class ServiceError(Exception):
 
 @dataclass(frozen=True)
 class Retries:
-    """How often to try again, and how long to wait where the service names no time."""
+    """How often to try again, and how long to wait where the service names no time or a shorter one."""
 
     most: int = 4
     first_wait_s: float = 0.1
@@ -62,10 +63,11 @@ class Retries:
         """Seconds until the next attempt; none when there is no next one."""
         if attempt >= self.most or (response is not None and response.status_code not in _RETRIED):
             return None
-        named = response.headers.get("retry-after", "") if response is not None else ""
-        if named.isdigit():
-            return min(float(named), _LONGEST_WAIT_S) * _spread()
-        return min(self.first_wait_s * 2**attempt, _LONGEST_WAIT_S) * _spread()
+        named_s = _seconds(response.headers.get("retry-after", "")) if response is not None else 0.0
+        if named_s > _LONGEST_WAIT_S:
+            return None
+        wait_s = max(named_s, min(self.first_wait_s * 2**attempt, _LONGEST_WAIT_S))
+        return wait_s * random.uniform(1.0, 1.5)  # not before the named time, and not all clients as one
 
 
 class Client:
@@ -189,8 +191,14 @@ class AsyncClient:
             return None
 
 
-def _spread() -> float:
-    return random.uniform(0.5, 1.5)  # so that clients do not come back as one
+def _seconds(retry_after: str) -> float:
+    """How long to wait as RFC 9110, section 10.2.3, says it: seconds or a date; 0 where it says neither."""
+    if retry_after.isascii() and retry_after.isdigit():
+        return float(retry_after)
+    try:
+        return max(parsedate_to_datetime(retry_after).timestamp() - time.time(), 0.0)
+    except (ValueError, OverflowError):
+        return 0.0
 
 
 def _line(line: str) -> Answer | LineError:

@@ -1,5 +1,7 @@
 import asyncio
+import time
 from collections.abc import AsyncIterator
+from email.utils import formatdate
 
 import httpx
 import pytest
@@ -63,6 +65,31 @@ def test_a_service_that_stays_away_is_an_error_in_the_end() -> None:
         pytest.raises(httpx.ConnectError),
     ):
         client.decide("content", [{"text": "a"}])
+
+
+def waits_s(retry_after: str | bytes) -> list[float | None]:
+    answer = httpx.Response(429, headers=[(b"retry-after", retry_after)])
+    return [Retries().wait_s(0, answer) for _ in range(100)]
+
+
+@pytest.mark.parametrize("is_date", [True, False])
+def test_the_client_waits_for_the_time_that_the_service_names_and_a_little_more(is_date: bool) -> None:
+    waits = waits_s(formatdate(time.time() + 11, usegmt=True) if is_date else "10")
+
+    assert all(wait_s is not None and 9.5 <= wait_s <= 17 for wait_s in waits)
+    assert len(set(waits)) > 50
+
+
+@pytest.mark.parametrize("retry_after", ["120", "9" * 400, "Wed, 21 Oct 2099 07:28:00 GMT"])
+def test_the_client_gives_up_where_the_named_time_is_above_its_longest_wait(retry_after: str) -> None:
+    assert set(waits_s(retry_after)) == {None}
+
+
+@pytest.mark.parametrize(
+    "retry_after", [b"\xb2", b"", b"soon", b"-5", b"Wed, 21 Oct 2015 07:28:00 GMT", b"1 Jan 99999999999999999999 0:0"]
+)
+def test_the_client_waits_its_own_time_where_the_service_names_none(retry_after: bytes) -> None:
+    assert all(wait_s is not None and 0.1 <= wait_s <= 0.15 for wait_s in waits_s(retry_after))
 
 
 def test_bulk_answers_every_line_of_a_long_stream_in_order_and_names_the_wrong_one(
