@@ -44,6 +44,16 @@ class LineError(msgspec.Struct, frozen=True):
     error: dict[str, str]
 
 
+class _Refusal(msgspec.Struct, frozen=True):
+    type: str
+    message: str
+    request_id: str | None = None
+
+
+class _Refused(msgspec.Struct, frozen=True):
+    error: _Refusal
+
+
 class ServiceError(Exception):
     """The service refused or failed; `kind` is for programs, the message for people."""
 
@@ -209,7 +219,7 @@ def _line(line: str) -> Answer | LineError:
 
 def _error(response: httpx.Response) -> ServiceError:
     try:
-        error = response.json()["error"]
-    except (ValueError, KeyError, TypeError):  # something between us and the service answered
+        error = msgspec.json.decode(response.content, type=_Refused).error
+    except (ValueError, RecursionError):  # something between us and the service answered
         return ServiceError(response.status_code, "unknown", response.reason_phrase, None)
-    return ServiceError(response.status_code, error["type"], error["message"], error["request_id"])
+    return ServiceError(response.status_code, error.type, error.message, error.request_id)

@@ -92,6 +92,32 @@ def test_the_client_waits_its_own_time_where_the_service_names_none(retry_after:
     assert all(wait_s is not None and 0.1 <= wait_s <= 0.15 for wait_s in waits_s(retry_after))
 
 
+def answering(status: int, content: bytes) -> httpx.Client:
+    """What something between the client and the service answers."""
+    transport = httpx.MockTransport(lambda _: httpx.Response(status, content=content))
+    return httpx.Client(base_url="http://proxy", transport=transport)
+
+
+@pytest.mark.parametrize(
+    ("content", "kind"),
+    [
+        (b'{"error": "too many"}', "unknown"),
+        (b'{"error": null}', "unknown"),
+        (b'{"error": {"type": 5, "message": "full"}}', "unknown"),
+        (b'{"error": {"type": "full", "message": "\xff"}}', "unknown"),
+        (b"[" * 10**5, "unknown"),
+        (b"[]", "unknown"),
+        (b"<html>", "unknown"),
+        (b'{"error": {"type": "full", "message": "try later"}}', "full"),
+    ],
+)
+def test_an_error_of_something_else_on_the_way_is_a_service_error_too(content: bytes, kind: str) -> None:
+    with Client("", "key", http=answering(502, content)) as client, pytest.raises(ServiceError) as refusal:
+        client.decide("content", [{"text": "a"}])
+
+    assert (refusal.value.status, refusal.value.kind, refusal.value.request_id) == (502, kind, None)
+
+
 def test_bulk_answers_every_line_of_a_long_stream_in_order_and_names_the_wrong_one(
     team: Team, first: Bundle, key: str
 ) -> None:
