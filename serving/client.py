@@ -21,6 +21,7 @@ from serving.record import Answer
 _RETRIED = frozenset({429, 503})
 _LONGEST_WAIT_S = 30.0
 _BULK = {"content-type": "application/jsonl"}
+_SILENCE_S = 300.0  # between answers to bulk: the service may decide a batch of long texts for minutes
 
 
 class Decisions(msgspec.Struct, frozen=True):
@@ -108,7 +109,8 @@ class Client:
     def bulk(self, detector: str, events: Iterable[Mapping[str, Any]]) -> Iterator[Answer | LineError]:
         """Decide any number of events; nothing is tried again, since some may have been decided."""
         lines = (msgspec.json.encode(event) + b"\n" for event in events)
-        asked: Any = {"params": {"detector": detector}, "headers": self._headers | _BULK, "timeout": None}
+        asked: Any = {"params": {"detector": detector}, "headers": self._headers | _BULK}
+        asked["timeout"] = _patient(self._http.timeout)
         with self._http.stream("POST", "/v1/bulk", content=lines, **asked) as response:
             if response.status_code != 200:
                 response.read()
@@ -171,7 +173,8 @@ class AsyncClient:
             async for event in events:
                 yield msgspec.json.encode(event) + b"\n"
 
-        asked: Any = {"params": {"detector": detector}, "headers": self._headers | _BULK, "timeout": None}
+        asked: Any = {"params": {"detector": detector}, "headers": self._headers | _BULK}
+        asked["timeout"] = _patient(self._http.timeout)
         async with self._http.stream("POST", "/v1/bulk", content=lines(), **asked) as response:
             if response.status_code != 200:
                 await response.aread()
@@ -199,6 +202,12 @@ class AsyncClient:
             if is_last:
                 raise
             return None
+
+
+def _patient(timeout: httpx.Timeout) -> tuple[float | None, ...]:
+    """The limits of a client, in httpx's order, but for reading, which httpx begins when everything is sent."""
+    read_s = None if timeout.read is None else max(timeout.read, _SILENCE_S)
+    return timeout.connect, read_s, timeout.write, timeout.pool
 
 
 def _seconds(retry_after: str) -> float:

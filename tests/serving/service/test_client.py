@@ -118,6 +118,44 @@ def test_an_error_of_something_else_on_the_way_is_a_service_error_too(content: b
     assert (refusal.value.status, refusal.value.kind, refusal.value.request_id) == (502, kind, None)
 
 
+class Noting(httpx.MockTransport):
+    """Answers nothing to bulk, and keeps the limits of time that it was asked with."""
+
+    def __init__(self) -> None:
+        super().__init__(lambda _: httpx.Response(200))
+        self.limits_s: list[dict[str, float | None]] = []
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        self.limits_s.append(request.extensions["timeout"])
+        return super().handle_request(request)
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        self.limits_s.append(request.extensions["timeout"])
+        return await super().handle_async_request(request)
+
+
+async def streamed(events: list[dict[str, object]]) -> AsyncIterator[dict[str, object]]:
+    for event in events:
+        yield event
+
+
+@pytest.mark.parametrize(("timeout_s", "read_s"), [(1.0, 300.0), (900.0, 900.0)])
+def test_bulk_waits_minutes_for_an_answer_but_not_for_ever(timeout_s: float, read_s: float) -> None:
+    noting = Noting()
+
+    async def ask() -> None:
+        http = httpx.AsyncClient(base_url="http://mews", transport=noting, timeout=timeout_s)
+        async with AsyncClient("", "key", http=http) as client:
+            assert [answer async for answer in client.bulk("content", streamed([{"text": "a"}]))] == []
+
+    http = httpx.Client(base_url="http://mews", transport=noting, timeout=timeout_s)
+    with Client("", "key", http=http) as client:
+        assert list(client.bulk("content", [{"text": "a"}])) == []
+    asyncio.run(ask())
+
+    assert noting.limits_s == [{"connect": timeout_s, "read": read_s, "write": timeout_s, "pool": timeout_s}] * 2
+
+
 def test_bulk_answers_every_line_of_a_long_stream_in_order_and_names_the_wrong_one(
     team: Team, first: Bundle, key: str
 ) -> None:
