@@ -19,6 +19,7 @@ import msgspec
 from serving.record import Answer
 
 _RETRIED = frozenset({429, 503})
+_UNREACHED = (httpx.ConnectError, httpx.ConnectTimeout)
 _LONGEST_WAIT_S = 30.0
 _BULK = {"content-type": "application/jsonl"}
 _SILENCE_S = 300.0  # between answers to bulk: the service may decide a batch of long texts for minutes
@@ -132,7 +133,7 @@ class Client:
     def _try(self, path: str, content: bytes, *, is_last: bool) -> httpx.Response | None:
         try:
             return self._http.post(path, content=content, headers=self._headers | {"content-type": "application/json"})
-        except httpx.ConnectError:
+        except _UNREACHED:
             if is_last:
                 raise
             return None
@@ -198,7 +199,7 @@ class AsyncClient:
         headers = self._headers | {"content-type": "application/json"}
         try:
             return await self._http.post(path, content=content, headers=headers)
-        except httpx.ConnectError:
+        except _UNREACHED:
             if is_last:
                 raise
             return None

@@ -67,6 +67,43 @@ def test_a_service_that_stays_away_is_an_error_in_the_end() -> None:
         client.decide("content", [{"text": "a"}])
 
 
+class Unreached(httpx.MockTransport):
+    """Cannot be reached the first times, in this way, and decides nothing afterwards."""
+
+    def __init__(self, error: type[httpx.TransportError], *, times: int) -> None:
+        super().__init__(self._answer)
+        self._error, self.left = error, times
+
+    def _answer(self, request: httpx.Request) -> httpx.Response:
+        self.left -= 1
+        if self.left >= 0:
+            raise self._error("not reached", request=request)
+        return httpx.Response(200, json={"decisions": []})
+
+
+@pytest.mark.parametrize("error", [httpx.ConnectError, httpx.ConnectTimeout])
+def test_a_service_that_was_not_reached_is_tried_again(error: type[httpx.TransportError]) -> None:
+    retries = Retries(most=2, first_wait_s=0.01)
+
+    async def ask() -> list[Answer]:
+        http = httpx.AsyncClient(base_url="http://mews", transport=Unreached(error, times=2))
+        async with AsyncClient("", "key", http=http, retries=retries) as client:
+            return await client.decide("content", [{"text": "a"}])
+
+    http = httpx.Client(base_url="http://mews", transport=Unreached(error, times=2))
+    with Client("", "key", http=http, retries=retries) as client:
+        assert client.decide("content", [{"text": "a"}]) == []
+    assert asyncio.run(ask()) == []
+
+
+@pytest.mark.parametrize("error", [httpx.ReadTimeout, httpx.ReadError])
+def test_an_answer_that_was_lost_is_not_asked_for_again(error: type[httpx.TransportError]) -> None:
+    http = httpx.Client(base_url="http://mews", transport=Unreached(error, times=1))
+
+    with Client("", "key", http=http) as client, pytest.raises(error):
+        client.decide("content", [{"text": "a"}])
+
+
 def waits_s(retry_after: str | bytes) -> list[float | None]:
     answer = httpx.Response(429, headers=[(b"retry-after", retry_after)])
     return [Retries().wait_s(0, answer) for _ in range(100)]
