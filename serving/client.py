@@ -5,6 +5,7 @@ lost on its way is not: the events may have been decided.
 """
 
 import asyncio
+import math
 import random
 import time
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping, Sequence
@@ -99,17 +100,20 @@ class Client:
         self._http.close()
 
     def decide(self, detector: str, events: Sequence[Mapping[str, Any]]) -> list[Answer]:
-        """Decide events of one detector; raises ServiceError."""
-        body = self._post("/v1/decisions", {"detector": detector, "events": events})
+        """Decide events of one detector; raises ServiceError, and ValueError for an event that JSON cannot hold."""
+        body = self._post("/v1/decisions", _body(detector, events))
         return msgspec.json.decode(body, type=Decisions).decisions
 
     def score(self, detector: str, events: Sequence[Mapping[str, Any]]) -> Scores:
         """Score events without deciding or keeping anything."""
-        return msgspec.json.decode(self._post("/v1/scores", {"detector": detector, "events": events}), type=Scores)
+        return msgspec.json.decode(self._post("/v1/scores", _body(detector, events)), type=Scores)
 
     def bulk(self, detector: str, events: Iterable[Mapping[str, Any]]) -> Iterator[Answer | LineError]:
-        """Decide any number of events; nothing is tried again, since some may have been decided."""
-        lines = (msgspec.json.encode(event) + b"\n" for event in events)
+        """Decide any number of events; nothing is tried again, since some may have been decided.
+
+        An event that JSON cannot hold raises ValueError when its turn comes: those before it may have been decided.
+        """
+        lines = (_encoded(event, index) + b"\n" for index, event in enumerate(events))
         asked: Any = {"params": {"detector": detector}, "headers": self._headers | _BULK}
         asked["timeout"] = _patient(self._http.timeout)
         with self._http.stream("POST", "/v1/bulk", content=lines, **asked) as response:
@@ -158,21 +162,26 @@ class AsyncClient:
         await self._http.aclose()
 
     async def decide(self, detector: str, events: Sequence[Mapping[str, Any]]) -> list[Answer]:
-        """Decide events of one detector; raises ServiceError."""
-        body = await self._post("/v1/decisions", {"detector": detector, "events": events})
+        """Decide events of one detector; raises ServiceError, and ValueError for an event that JSON cannot hold."""
+        body = await self._post("/v1/decisions", _body(detector, events))
         return msgspec.json.decode(body, type=Decisions).decisions
 
     async def score(self, detector: str, events: Sequence[Mapping[str, Any]]) -> Scores:
         """Score events without deciding or keeping anything."""
-        body = await self._post("/v1/scores", {"detector": detector, "events": events})
+        body = await self._post("/v1/scores", _body(detector, events))
         return msgspec.json.decode(body, type=Scores)
 
     async def bulk(self, detector: str, events: AsyncIterable[Mapping[str, Any]]) -> AsyncIterator[Answer | LineError]:
-        """Decide any number of events; nothing is tried again, since some may have been decided."""
+        """Decide any number of events; nothing is tried again, since some may have been decided.
+
+        An event that JSON cannot hold raises ValueError when its turn comes: those before it may have been decided.
+        """
 
         async def lines() -> AsyncIterator[bytes]:
+            index = 0
             async for event in events:
-                yield msgspec.json.encode(event) + b"\n"
+                yield _encoded(event, index) + b"\n"
+                index += 1
 
         asked: Any = {"params": {"detector": detector}, "headers": self._headers | _BULK}
         asked["timeout"] = _patient(self._http.timeout)
@@ -203,6 +212,21 @@ class AsyncClient:
             if is_last:
                 raise
             return None
+
+
+def _body(detector: str, events: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    return {"detector": detector, "events": [msgspec.Raw(_encoded(e, index)) for index, e in enumerate(events)]}
+
+
+def _encoded(event: Mapping[str, Any], index: int) -> bytes:
+    """An event as JSON; raises ValueError, which repeats none of its text."""
+    for name, value in event.items():
+        if isinstance(value, float) and not math.isfinite(value):  # which would be sent as null
+            raise ValueError(f"events[{index}].{name} is {value}; it must be a finite number")
+    try:
+        return msgspec.json.encode(event)
+    except UnicodeEncodeError:
+        raise ValueError(f"events[{index}] holds a lone surrogate; text must be valid Unicode") from None
 
 
 def _patient(timeout: httpx.Timeout) -> tuple[float | None, ...]:

@@ -193,6 +193,36 @@ def test_bulk_waits_minutes_for_an_answer_but_not_for_ever(timeout_s: float, rea
     assert noting.limits_s == [{"connect": timeout_s, "read": read_s, "write": timeout_s, "pool": timeout_s}] * 2
 
 
+@pytest.mark.parametrize(
+    ("event", "what"),
+    [
+        ({"text": "a secret \ud800"}, r"events\[1\] holds a lone surrogate"),
+        ({"text": "a secret", "amount": float("nan")}, r"events\[1\]\.amount is nan"),
+        ({"text": "a secret", "amount": float("-inf")}, r"events\[1\]\.amount is -inf"),
+    ],
+)
+@pytest.mark.parametrize("ask", ["decide", "score", "bulk"])
+def test_an_event_that_json_cannot_hold_is_named_by_its_place_and_not_sent(
+    event: dict[str, object], what: str, ask: str
+) -> None:
+    events = [{"text": "fine"}, event]
+
+    async def ask_awaiting() -> None:
+        http = httpx.AsyncClient(base_url="http://mews", transport=Noting())
+        async with AsyncClient("", "key", http=http) as client:
+            if ask == "bulk":
+                [answer async for answer in client.bulk("content", streamed(events))]
+            await getattr(client, ask)("content", events)
+
+    http = httpx.Client(base_url="http://mews", transport=Noting())
+    with Client("", "key", http=http) as client, pytest.raises(ValueError, match=what) as blocking:
+        list(getattr(client, ask)("content", events))
+    with pytest.raises(ValueError, match=what) as awaiting:
+        asyncio.run(ask_awaiting())
+
+    assert "secret" not in f"{blocking.value} {awaiting.value}"
+
+
 def test_bulk_answers_every_line_of_a_long_stream_in_order_and_names_the_wrong_one(
     team: Team, first: Bundle, key: str
 ) -> None:
