@@ -97,6 +97,10 @@ class Client:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections; nothing can be asked afterwards."""
         self._http.close()
 
     def decide(self, detector: str, events: Sequence[Mapping[str, Any]]) -> list[Answer]:
@@ -159,6 +163,10 @@ class AsyncClient:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
     ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close the connections; nothing can be asked afterwards."""
         await self._http.aclose()
 
     async def decide(self, detector: str, events: Sequence[Mapping[str, Any]]) -> list[Answer]:

@@ -223,6 +223,16 @@ def test_an_event_that_json_cannot_hold_is_named_by_its_place_and_not_sent(
     assert "secret" not in f"{blocking.value} {awaiting.value}"
 
 
+def test_a_client_closes_its_connections_without_a_with_block_too() -> None:
+    http, async_http = httpx.Client(), httpx.AsyncClient()
+
+    Client("", "key", http=http).close()
+    asyncio.run(AsyncClient("", "key", http=async_http).aclose())
+
+    assert http.is_closed
+    assert async_http.is_closed
+
+
 def test_bulk_answers_every_line_of_a_long_stream_in_order_and_names_the_wrong_one(
     team: Team, first: Bundle, key: str
 ) -> None:
