@@ -209,6 +209,7 @@ _STATUS: dict[type[Exception], int] = {
     SignatureInvalid: 400,
     BundleAltered: 409,
     ValueError: 400,
+    RecursionError: 400,  # JSON that is nested too deeply, be it the body or what a passkey answered
 }
 
 

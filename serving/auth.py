@@ -2,6 +2,7 @@
 
 import hashlib
 import hmac
+import logging
 import math
 import secrets
 import time
@@ -11,6 +12,8 @@ from pathlib import Path
 from typing import Literal, get_args
 
 import msgspec
+
+_log = logging.getLogger(__name__)
 
 Scope = Literal["decide", "bulk", "read"]
 _SCOPE_OF = {
@@ -67,20 +70,28 @@ def scope_of(method: str, path: str) -> Scope:
 
 
 class KeyRing:
-    """The keys of a file, which may change while the service runs: rotation is adding one and later deleting one."""
+    """The keys of a file, which may change while the service runs: rotation is adding one and later deleting one.
+
+    While the file cannot be read, the keys that were read last count; a service does not start without them.
+    """
 
     def __init__(self, path: Path) -> None:
-        self._path, self._keys, self._seen = path, list[Key](), -1
-        self.refresh()
+        self._path, self._seen, self._is_readable = path, _changed_ns(path), True
+        self._keys = read_keys(path)
 
     def __len__(self) -> int:
         return len(self._keys)
 
     def refresh(self) -> None:
-        """Read the file again if it changed."""
-        seen = self._path.stat().st_mtime_ns if self._path.exists() else 0
-        if seen != self._seen:
-            self._keys, self._seen = read_keys(self._path), seen
+        """Read the file again if it changed; says once that it cannot be read."""
+        try:
+            if (changed := _changed_ns(self._path)) != self._seen:
+                self._keys, self._seen = read_keys(self._path), changed
+            self._is_readable = True
+        except (OSError, ValueError) as error:
+            if self._is_readable:
+                _log.error("%s cannot be read; the keys before it count: %s", self._path, type(error).__name__)
+            self._is_readable = False
 
     def find(self, secret: bytes) -> Key | None:
         """The key of a secret; a key that was made a moment ago is found as well."""
@@ -97,6 +108,10 @@ class KeyRing:
             if hmac.compare_digest(key.sha256, digest):
                 found = key
         return found
+
+
+def _changed_ns(path: Path) -> int:
+    return path.stat().st_mtime_ns if path.exists() else 0
 
 
 @dataclass

@@ -5,10 +5,12 @@ lost on its way is not: the events may have been decided.
 """
 
 import asyncio
+import math
 import random
 import time
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from types import TracebackType
 from typing import Any, Self
 
@@ -18,8 +20,10 @@ import msgspec
 from serving.record import Answer
 
 _RETRIED = frozenset({429, 503})
+_UNREACHED = (httpx.ConnectError, httpx.ConnectTimeout)
 _LONGEST_WAIT_S = 30.0
 _BULK = {"content-type": "application/jsonl"}
+_SILENCE_S = 300.0  # between answers to bulk: the service may decide a batch of long texts for minutes
 
 
 class Decisions(msgspec.Struct, frozen=True):
@@ -43,6 +47,16 @@ class LineError(msgspec.Struct, frozen=True):
     error: dict[str, str]
 
 
+class _Refusal(msgspec.Struct, frozen=True):
+    type: str
+    message: str
+    request_id: str | None = None
+
+
+class _Refused(msgspec.Struct, frozen=True):
+    error: _Refusal
+
+
 class ServiceError(Exception):
     """The service refused or failed; `kind` is for programs, the message for people."""
 
@@ -53,7 +67,7 @@ class ServiceError(Exception):
 
 @dataclass(frozen=True)
 class Retries:
-    """How often to try again, and how long to wait where the service names no time."""
+    """How often to try again, and how long to wait where the service names no time or a shorter one."""
 
     most: int = 4
     first_wait_s: float = 0.1
@@ -62,10 +76,11 @@ class Retries:
         """Seconds until the next attempt; none when there is no next one."""
         if attempt >= self.most or (response is not None and response.status_code not in _RETRIED):
             return None
-        named = response.headers.get("retry-after", "") if response is not None else ""
-        if named.isdigit():
-            return min(float(named), _LONGEST_WAIT_S) * _spread()
-        return min(self.first_wait_s * 2**attempt, _LONGEST_WAIT_S) * _spread()
+        named_s = _seconds(response.headers.get("retry-after", "")) if response is not None else 0.0
+        if named_s > _LONGEST_WAIT_S:
+            return None
+        wait_s = max(named_s, min(self.first_wait_s * 2**attempt, _LONGEST_WAIT_S))
+        return wait_s * random.uniform(1.0, 1.5)  # not before the named time, and not all clients as one
 
 
 class Client:
@@ -82,21 +97,29 @@ class Client:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections; nothing can be asked afterwards."""
         self._http.close()
 
     def decide(self, detector: str, events: Sequence[Mapping[str, Any]]) -> list[Answer]:
-        """Decide events of one detector; raises ServiceError."""
-        body = self._post("/v1/decisions", {"detector": detector, "events": events})
+        """Decide events of one detector; raises ServiceError, and ValueError for an event that JSON cannot hold."""
+        body = self._post("/v1/decisions", _body(detector, events))
         return msgspec.json.decode(body, type=Decisions).decisions
 
     def score(self, detector: str, events: Sequence[Mapping[str, Any]]) -> Scores:
         """Score events without deciding or keeping anything."""
-        return msgspec.json.decode(self._post("/v1/scores", {"detector": detector, "events": events}), type=Scores)
+        return msgspec.json.decode(self._post("/v1/scores", _body(detector, events)), type=Scores)
 
     def bulk(self, detector: str, events: Iterable[Mapping[str, Any]]) -> Iterator[Answer | LineError]:
-        """Decide any number of events; nothing is tried again, since some may have been decided."""
-        lines = (msgspec.json.encode(event) + b"\n" for event in events)
-        asked: Any = {"params": {"detector": detector}, "headers": self._headers | _BULK, "timeout": None}
+        """Decide any number of events; nothing is tried again, since some may have been decided.
+
+        An event that JSON cannot hold raises ValueError when its turn comes: those before it may have been decided.
+        """
+        lines = (_encoded(event, index) + b"\n" for index, event in enumerate(events))
+        asked: Any = {"params": {"detector": detector}, "headers": self._headers | _BULK}
+        asked["timeout"] = _patient(self._http.timeout)
         with self._http.stream("POST", "/v1/bulk", content=lines, **asked) as response:
             if response.status_code != 200:
                 response.read()
@@ -118,7 +141,7 @@ class Client:
     def _try(self, path: str, content: bytes, *, is_last: bool) -> httpx.Response | None:
         try:
             return self._http.post(path, content=content, headers=self._headers | {"content-type": "application/json"})
-        except httpx.ConnectError:
+        except _UNREACHED:
             if is_last:
                 raise
             return None
@@ -140,26 +163,36 @@ class AsyncClient:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
     ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close the connections; nothing can be asked afterwards."""
         await self._http.aclose()
 
     async def decide(self, detector: str, events: Sequence[Mapping[str, Any]]) -> list[Answer]:
-        """Decide events of one detector; raises ServiceError."""
-        body = await self._post("/v1/decisions", {"detector": detector, "events": events})
+        """Decide events of one detector; raises ServiceError, and ValueError for an event that JSON cannot hold."""
+        body = await self._post("/v1/decisions", _body(detector, events))
         return msgspec.json.decode(body, type=Decisions).decisions
 
     async def score(self, detector: str, events: Sequence[Mapping[str, Any]]) -> Scores:
         """Score events without deciding or keeping anything."""
-        body = await self._post("/v1/scores", {"detector": detector, "events": events})
+        body = await self._post("/v1/scores", _body(detector, events))
         return msgspec.json.decode(body, type=Scores)
 
     async def bulk(self, detector: str, events: AsyncIterable[Mapping[str, Any]]) -> AsyncIterator[Answer | LineError]:
-        """Decide any number of events; nothing is tried again, since some may have been decided."""
+        """Decide any number of events; nothing is tried again, since some may have been decided.
+
+        An event that JSON cannot hold raises ValueError when its turn comes: those before it may have been decided.
+        """
 
         async def lines() -> AsyncIterator[bytes]:
+            index = 0
             async for event in events:
-                yield msgspec.json.encode(event) + b"\n"
+                yield _encoded(event, index) + b"\n"
+                index += 1
 
-        asked: Any = {"params": {"detector": detector}, "headers": self._headers | _BULK, "timeout": None}
+        asked: Any = {"params": {"detector": detector}, "headers": self._headers | _BULK}
+        asked["timeout"] = _patient(self._http.timeout)
         async with self._http.stream("POST", "/v1/bulk", content=lines(), **asked) as response:
             if response.status_code != 200:
                 await response.aread()
@@ -183,14 +216,41 @@ class AsyncClient:
         headers = self._headers | {"content-type": "application/json"}
         try:
             return await self._http.post(path, content=content, headers=headers)
-        except httpx.ConnectError:
+        except _UNREACHED:
             if is_last:
                 raise
             return None
 
 
-def _spread() -> float:
-    return random.uniform(0.5, 1.5)  # so that clients do not come back as one
+def _body(detector: str, events: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    return {"detector": detector, "events": [msgspec.Raw(_encoded(e, index)) for index, e in enumerate(events)]}
+
+
+def _encoded(event: Mapping[str, Any], index: int) -> bytes:
+    """An event as JSON; raises ValueError, which repeats none of its text."""
+    for name, value in event.items():
+        if isinstance(value, float) and not math.isfinite(value):  # which would be sent as null
+            raise ValueError(f"events[{index}].{name} is {value}; it must be a finite number")
+    try:
+        return msgspec.json.encode(event)
+    except UnicodeEncodeError:
+        raise ValueError(f"events[{index}] holds a lone surrogate; text must be valid Unicode") from None
+
+
+def _patient(timeout: httpx.Timeout) -> tuple[float | None, ...]:
+    """The limits of a client, in httpx's order, but for reading, which httpx begins when everything is sent."""
+    read_s = None if timeout.read is None else max(timeout.read, _SILENCE_S)
+    return timeout.connect, read_s, timeout.write, timeout.pool
+
+
+def _seconds(retry_after: str) -> float:
+    """How long to wait as RFC 9110, section 10.2.3, says it: seconds or a date; 0 where it says neither."""
+    if retry_after.isascii() and retry_after.isdigit():
+        return float(retry_after)
+    try:
+        return max(parsedate_to_datetime(retry_after).timestamp() - time.time(), 0.0)
+    except (ValueError, OverflowError):
+        return 0.0
 
 
 def _line(line: str) -> Answer | LineError:
@@ -201,7 +261,7 @@ def _line(line: str) -> Answer | LineError:
 
 def _error(response: httpx.Response) -> ServiceError:
     try:
-        error = response.json()["error"]
-    except (ValueError, KeyError, TypeError):  # something between us and the service answered
+        error = msgspec.json.decode(response.content, type=_Refused).error
+    except (ValueError, RecursionError):  # something between us and the service answered
         return ServiceError(response.status_code, "unknown", response.reason_phrase, None)
-    return ServiceError(response.status_code, error["type"], error["message"], error["request_id"])
+    return ServiceError(response.status_code, error.type, error.message, error.request_id)

@@ -121,6 +121,8 @@ def _complete(event: dict[str, Any], now_us: int) -> dict[str, Any]:
 _PATH = r"(?= - at `\$[^`]*`\Z|\Z)"
 _ECHOES = [
     (re.compile(r"Invalid enum value .*?" + _PATH, re.DOTALL), "Not one of the values that this field may have"),
+    # the type of a part of an input, which nothing else names by a tag
+    (re.compile(r"Invalid value .*?" + _PATH, re.DOTALL), "Only parts of type `text` are moderated; images are not"),
     (re.compile(r"Object contains unknown field .*?" + _PATH, re.DOTALL), "Object contains an unknown field"),
 ]
 

@@ -25,6 +25,7 @@ ENTERED = "mews.entered"  # in the scope of a request that holds a place already
 _ROUTES = PUBLIC | {"/v1/decisions", "/v1/scores", "/v1/moderations", "/v1/bulk", "/v1/releases", "/v1/tables"}
 _MEDIA_TYPES = frozenset({"application/json", "application/jsonl", "application/x-ndjson"})
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9_.:-]{1,64}\Z")
+_SCHEME = re.compile(rb"\Abearer +", re.IGNORECASE)  # RFC 9110, section 11.1: case does not count
 _HEADERS = [
     (b"x-content-type-options", b"nosniff"),
     (b"x-frame-options", b"DENY"),
@@ -136,7 +137,7 @@ class Guard:
     def _admit(self, scope: Scope, headers: dict[bytes, bytes]) -> str:
         if _is_open(scope):
             return "public"
-        key = self._keys.find(headers.get(b"authorization", b"").removeprefix(b"Bearer "))
+        key = self._keys.find(_SCHEME.sub(b"", headers.get(b"authorization", b"")))
         if key is None:
             raise Refusal(401, "unauthorized", "missing or unknown API key", ((b"www-authenticate", b"Bearer"),))
         self._authorize(key, scope)

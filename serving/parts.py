@@ -84,11 +84,11 @@ class Parts:
         self.metrics.strikes_owed.set(self.strikes.num_owed)
         self.metrics.turned_away.set(self.room.num_turned_away)
         self.metrics.dropped.labels("features").set(self.pushes.num_lost)
+        self.keys.refresh()
         try:
-            self.keys.refresh()
             self.log.tick()
-        except (OSError, ValueError) as error:  # the keys that are known stay, and releases are followed all the same
-            _log.error("API keys cannot be read or the log cannot be sealed: %s", type(error).__name__)
+        except (OSError, ValueError) as error:  # releases are followed all the same
+            _log.error("the log cannot be sealed: %s", type(error).__name__)
 
     def run(self) -> None:
         """Tick until closed."""

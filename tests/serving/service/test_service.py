@@ -9,6 +9,7 @@ from pathlib import Path
 import httpx
 import openai
 import psutil
+import pytest
 from starlette.testclient import TestClient
 
 from serving.auth import create_key
@@ -194,6 +195,12 @@ def test_a_key_counts_as_soon_as_it_is_made(client: TestClient, team: Team) -> N
     answer = client.get("/v1/releases", headers={"authorization": f"Bearer {fresh}"})
 
     assert answer.status_code == 200
+
+
+@pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER"])
+def test_the_scheme_of_a_key_may_be_written_in_any_case(client: TestClient, key: str, scheme: str) -> None:
+    assert client.get("/v1/releases", headers={"authorization": f"{scheme} {key}"}).status_code == 200
+    assert client.get("/v1/releases", headers={"authorization": f"{scheme} {key.upper()}"}).status_code == 401
 
 
 def test_the_door_refuses_strangers_wrong_bodies_and_too_much(client: TestClient, parts: Parts, team: Team) -> None:

@@ -16,7 +16,7 @@ from serving.approval import require_servable, sign, status
 from serving.bundle import Bundle
 from serving.parts import Parts
 from serving.passkey_login import credential_of
-from serving.passkeys import from_base64url
+from serving.passkeys import from_base64url, to_base64url
 from serving.people import People, Person, propose
 from serving.statement import signed_bytes
 from tests.browser import Browser
@@ -153,6 +153,28 @@ def test_a_login_cannot_be_replayed(client: TestClient, parts: Parts, mia: Authe
 @pytest.mark.bypass
 def test_an_unknown_passkey_does_not_log_in(client: TestClient, parts: Parts, mia: Authenticator) -> None:
     assert client.post("/admin/login", json=answer(parts, Authenticator())).status_code == 401
+
+
+def nested(depth: int) -> str:
+    return '{"a":' * depth + "1" + "}" * depth
+
+
+@pytest.mark.parametrize("path", ["/admin/login", "/admin/enrol"])
+def test_json_that_is_nested_too_deeply_is_the_callers_mistake(client: TestClient, path: str) -> None:
+    body = f'{{"credential": {nested(3000)}}}'
+
+    found = client.post(path, content=body, headers={"content-type": "application/json"})
+
+    assert (found.status_code, found.headers["content-type"]) == (400, "application/json")
+
+
+def test_a_passkey_that_answers_json_nested_too_deeply_is_the_callers_mistake(
+    client: TestClient, parts: Parts, mia: Authenticator
+) -> None:
+    asked = answer(parts, mia)
+    asked["response"]["clientDataJSON"] = to_base64url(nested(3000).encode())
+
+    assert client.post("/admin/login", json=asked).status_code == 400
 
 
 @pytest.mark.bypass
