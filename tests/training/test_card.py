@@ -102,6 +102,9 @@ def test_a_source_that_was_left_out_is_known_worse_than_with_it(text_run: Path) 
 
     assert {source for source, _ in found} == {"honeypot", "mail"}
     for one in found.values():
+        if one.num_positives < 15:
+            assert one.why == "fewer than 15 violations"
+            continue
         assert one.average_precision is not None
         assert one.average_precision_seen is not None
         assert one.average_precision.low <= one.average_precision_seen.high
