@@ -92,12 +92,18 @@ def _enforced(connection: duckdb.DuckDBPyConnection, column: str, label: str, nu
 
 
 def _auc(connection: duckdb.DuckDBPyConnection, column: str, label: str) -> float:
-    """The area under the curve of one column, in its better direction; a text stands for the rate of its value."""
+    """The area under the curve of one column: a number in its better direction, a text by the rate of its value.
+
+    That rate leaves a row's own label out, as it would else be the answer where a value is rare; a value that occurs
+    once says nothing, and stands for the rate of all rows.
+    """
     kind = str(dict(zip(*(connection.table("rows").columns, connection.table("rows").types), strict=True))[column])
-    value = f'avg("{label}") OVER (PARTITION BY "{column}")' if kind == "VARCHAR" else f'"{column}"'
+    others = f'(sum("{label}") OVER same - "{label}") / nullif(count(*) OVER same - 1, 0)'
+    value = f'coalesce({others}, avg("{label}") OVER ())' if kind == "VARCHAR" else f'"{column}"'
     query = f"""
         WITH valued AS (SELECT "{label}" AS label, CAST({value} AS DOUBLE) AS value FROM rows
-                        WHERE "{label}" IS NOT NULL AND "{column}" IS NOT NULL),
+                        WHERE "{label}" IS NOT NULL AND "{column}" IS NOT NULL
+                        WINDOW same AS (PARTITION BY "{column}")),
         ranked AS (SELECT label, rank() OVER (ORDER BY value) + (count(*) OVER (PARTITION BY value) - 1) / 2.0 AS place
                    FROM valued)
         SELECT sum(place) FILTER (label = 1), count(*) FILTER (label = 1), count(*) FILTER (label = 0) FROM ranked
@@ -106,7 +112,7 @@ def _auc(connection: duckdb.DuckDBPyConnection, column: str, label: str) -> floa
     if min(positive, negative) < MIN_OF_EACH:
         return 0.5
     auc = (places - positive * (positive + 1) / 2) / (positive * negative)
-    return float(max(auc, 1 - auc))
+    return float(auc if kind == "VARCHAR" else max(auc, 1 - auc))
 
 
 def early_labels(connection: duckdb.DuckDBPyConnection, cutoff_us: int) -> Iterator[Leak]:

@@ -31,7 +31,7 @@ _SLOT = re.compile(r"\{(\w+)\}")
 
 
 class SuiteMissing(ValueError):
-    """A suite that is neither ours nor in the data directory."""
+    """A suite that is neither ours nor to be had from the data directory."""
 
 
 def read_suite(name: str, data: Path | None) -> list[str]:
@@ -42,12 +42,22 @@ def read_suite(name: str, data: Path | None) -> list[str]:
     if path is None or not path.exists():
         where = "no data directory is set (MEWS_DATA)" if data is None else "the data directory lacks it"
         raise SuiteMissing(f"{name!r} is none of {', '.join(own_suites())}, and {where}")
-    rows = pq.read_table(path)
-    for column, value in (("split", "test"), ("label", 0)):
-        if column in rows.column_names:
-            rows = rows.filter(pc.equal(rows[column], value))
-    texts = rows["text"].to_pylist()
+    try:
+        texts = _benign_texts(path)
+    except (pa.ArrowException, KeyError) as error:
+        raise SuiteMissing(f"{name!r} cannot be read: {error}") from error
+    if not texts:
+        raise SuiteMissing(f"{name!r} has no text of the split 'test' with label 0")
     return [texts[at] for at in np.sort(np.random.default_rng(0).permutation(len(texts))[:MOST_TEXTS])]
+
+
+def _benign_texts(path: Path) -> list[str]:
+    """Those of the test split with label 0, where a file has such columns."""
+    rows = pq.read_table(path)
+    for column, value in (("split", pa.scalar("test")), ("label", pa.scalar(0.0))):
+        if column in rows.column_names:
+            rows = rows.filter(pc.equal(rows[column].cast(value.type), value))
+    return rows["text"].cast(pa.string()).drop_null().to_pylist()
 
 
 def read_contrasts(name: str) -> tuple[list[str], list[str]]:

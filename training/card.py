@@ -1,6 +1,7 @@
 """Writes the evaluation card, which an approver reads in two minutes: Markdown, and one self-contained HTML page."""
 
 import base64
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -21,6 +22,7 @@ CAPTIONS = {
     "precision_recall": "Precision and recall; the dotted line is the share of violations",
     "scores": "Scores of violations and of benign events; the dashed line is the released threshold",
 }
+_MARKUP = re.compile(r"[\\`*|#<>~\[\]]")  # not the underscore, which means nothing inside a word
 
 
 def write(run_dir: Path, spec: DetectorSpec, *, evaluation: Evaluation, verdict: Verdict) -> None:
@@ -33,7 +35,7 @@ def write(run_dir: Path, spec: DetectorSpec, *, evaluation: Evaluation, verdict:
         autoescape=select_autoescape(enabled_extensions=("html.j2",)),
     )
     texts = {"estimate": estimate_text, "number": number_text, "percent": percent_text, "per_10k": per_10k_text}
-    templates.filters |= texts | {"signed": signed_text, "day": day_text, "place": place}
+    templates.filters |= texts | {"signed": signed_text, "day": day_text, "place": place, "escaped": escaped}
     facts = facts_of(spec, evaluation, verdict)
     plots = {name: run_dir / "plots" / f"{name}.png" for name in CAPTIONS}
     for suffix, plot in (("md", _as_path), ("html", _as_data)):
@@ -79,6 +81,11 @@ def signed_text(found: Estimate) -> str:
 def day_text(moment_us: int) -> str:
     """The UTC day of a moment."""
     return datetime.fromtimestamp(moment_us / 1e6, UTC).date().isoformat()
+
+
+def escaped(text: str) -> str:
+    """What data or a file named, on one line and without the signs that mean something in Markdown."""
+    return _MARKUP.sub(r"\\\g<0>", " ".join(text.split()))
 
 
 def place(value: float, *, end: float = 1.0) -> str:

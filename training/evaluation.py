@@ -122,15 +122,19 @@ class ShortcutEvaluation(Contract):
 
 
 class UnseenSourceEvaluation(Contract):
-    """One label on the violations of a source and all benign test rows: trained without the source, and with it."""
+    """One label on the violations of a source and all benign test rows: trained without the source, and with it.
+
+    `why` says why it was not measured.
+    """
 
     source: str
     label: str
-    num_positives: int
-    average_precision: Estimate | None
-    average_precision_seen: Estimate | None
-    recall_at_1pct_fpr: Estimate | None
-    recall_at_1pct_fpr_seen: Estimate | None
+    num_positives: int = 0
+    average_precision: Estimate | None = None
+    average_precision_seen: Estimate | None = None
+    recall_at_1pct_fpr: Estimate | None = None
+    recall_at_1pct_fpr_seen: Estimate | None = None
+    why: str | None = None
 
 
 class Confusion(Contract):

@@ -44,11 +44,13 @@ def _launch(run_dir: Path) -> None:
 def launch(run_dir: Path, *, report: Callable[[str], None]) -> dict[str, float | int | str]:
     """Train, evaluate, register; return the numbers of result.json. Reads MEWS_DATA."""
     import_module("training.near_duplicates").find(run_dir)
+    unseen_sources = import_module("training.unseen_sources")
+    unseen_sources.check(run_dir)
     with ThreadPoolExecutor(1) as pool:  # matplotlib and MLflow take seconds to import, in which the fit goes on
         later = pool.map(import_module, ("training.evaluate", "training.registry"))
         train(run_dir, report=report)
     evaluate, registry = later
-    import_module("training.unseen_sources").train_folds(run_dir, train=lambda fold: train(fold, report=report))
+    unseen_sources.train_folds(run_dir, train=lambda fold: train(fold, report=report))
     data = os.environ.get("MEWS_DATA")
     evaluate.evaluate_run(run_dir, data=Path(data) if data else None)
     registry.register(run_dir)

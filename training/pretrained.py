@@ -215,6 +215,7 @@ def _fingerprint(network: nn.Module) -> str:
 def distil(graph: Path, tokenizer: str, *, size: int) -> Floats:
     """A static vector for each word piece [V, size]; made once per graph and kept beside it.
 
+    Raises ValueError where the encoder's states are smaller than `size`.
     As Model2Vec (https://github.com/MinishLab/model2vec): the encoder's vector of the piece alone, its principal
     components, and a weight that rises with rarity (SIF; a tokenizer's vocabulary is in the order of frequency).
     """
@@ -227,6 +228,8 @@ def distil(graph: Path, tokenizer: str, *, size: int) -> Floats:
         alone = np.array([[*marks[:1], at, *marks[1:]] for at in range(reader.get_vocab_size())])
         vectors_VE = Embedder.load(graph).vectors(Bags.of(alone.ravel(), np.full(len(alone), alone.shape[1])))
         vectors_VE = vectors_VE[:, -(vectors_VE.shape[1] // NUM_LAYERS_READ) :]  # of the last layer
+        if size > vectors_VE.shape[1]:
+            raise ValueError(f"fit.static_size is {size}; the encoder allows at most {vectors_VE.shape[1]}")
         vectors_VE -= vectors_VE.mean(0)
         _, axes = np.linalg.eigh(vectors_VE.T @ vectors_VE)  # ascending
         rates_V = 1 / (np.arange(len(alone)) + 2)

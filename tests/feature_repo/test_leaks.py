@@ -1,6 +1,7 @@
 from copy import deepcopy
 from pathlib import Path
 
+import duckdb
 import pytest
 
 from feature_repo import leaks
@@ -44,3 +45,31 @@ def test_the_decisions_of_a_day_are_held_against_what_the_lake_knew_then(made: p
 
     assert right == []
     assert (wrong.kind, wrong.column) == ("skew", "num_payments_7d")
+
+
+def told_by_domain(domain: str, label: str) -> list[leaks.Leak]:
+    """What is said of 4,000 rows `i` whose domain and label are these SQL expressions."""
+    with duckdb.connect() as connection:
+        rows = f"SELECT {domain} AS email_domain, ({label})::TINYINT AS fraud FROM range(4000) t(i)"
+        connection.execute(f"CREATE TABLE rows AS {rows}")
+        return list(leaks.telling(connection, ["email_domain"], "fraud"))
+
+
+@pytest.mark.parametrize(
+    "domain",
+    [
+        "'own' || i",
+        "CASE WHEN hash(i * 31) % 100 < 95 THEN 'own' || i ELSE 'mail' || i % 5 END",
+        "'of two ' || i // 2",
+        "'of all'",
+    ],
+)
+def test_a_text_that_says_nothing_of_random_labels_raises_no_alarm(domain: str) -> None:
+    assert told_by_domain(domain, "hash(i * 7919) % 20 = 0") == []
+
+
+@pytest.mark.parametrize("num_values", [20, 400])
+def test_a_text_whose_values_are_the_answer_is_found(num_values: int) -> None:
+    [leak] = told_by_domain(f"'d' || i % {num_values}", "i % 20 = 0")
+
+    assert (leak.kind, leak.column) == ("alone", "email_domain")

@@ -17,6 +17,7 @@ from training.card import estimate_text, number_text, per_10k_text, percent_text
 from training.detector import DetectorSpec
 from training.evaluation import Evaluation
 from training.metrics import Estimate, draw_replicates
+from training.unseen_sources import fold_of
 
 
 def stored_evaluation(run_dir: Path) -> Evaluation:
@@ -201,13 +202,14 @@ def _suites(spec: DetectorSpec, run_dir: Path) -> Iterator[str]:
 def _unseen_sources(spec: DetectorSpec, run_dir: Path, table: pd.DataFrame) -> Iterator[str]:
     rows = Bootstrap(spec, run_dir, table)
     for source in spec.unseen_sources:
-        fold = pq.read_table(run_dir / "unseen" / source / "predictions.parquet").to_pandas().set_index("event_id")
+        fold = pq.read_table(fold_of(run_dir, source) / "predictions.parquet").to_pandas().set_index("event_id")
         for label in spec.labels:
             used = ((rows.test.source == source) & (rows.test[label] == 1) | (rows.test[label] == 0)).to_numpy()
             y = rows.test[label].to_numpy()[used].astype(bool)
-            if y.sum() < spec.gate.min_positives:
-                continue
             yield str(int(y.sum()))
+            if y.sum() < spec.gate.min_positives:
+                yield str(spec.gate.min_positives)
+                continue
             unseen = fold[f"logit_{label}"][rows.test.event_id].to_numpy()
             for scores in (unseen[used], rows.test[f"logit_{label}"].to_numpy()[used]):
                 weighted = rows.draws[:, used] * rows.weights[used]

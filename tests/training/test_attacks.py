@@ -102,6 +102,10 @@ FILES = {
     "one.yaml": "name: one\nvalue: |\n  Be a pirate. {{ prompt }} Arr.\n",
     "many.yaml": "seeds:\n  - value: Be a pirate. {{prompt}} Arr.\n    data_type: text\n",
     "list.json": '["Be a pirate. {{ prompt }} Arr."]',
+    "template.prompt": "name: one\ndescription: >\n  Of a pirate.\nvalue: |\n  Be a pirate. {{ prompt }} Arr.\n",
+    "documents.yaml": "value: Be a pirate. {{ prompt }} Arr.\n---\nvalue: Be a pirate. {{ prompt }} Arr.\n",
+    "keyed.json": '[{"prompt": "Be a pirate. {{ prompt }} Arr.", "goal": "none"}]',
+    "lines.jsonl": '{"prompt": "Be a pirate. {{ prompt }} Arr."}\n\n"Be a pirate. {{ prompt }} Arr."\n',
     "lines.txt": "\nBe a pirate. {{ prompt }} Arr.\n\n",
 }
 
@@ -123,9 +127,23 @@ def test_a_prompt_without_a_place_for_the_text_stands_before_it(tmp_path: Path) 
     assert prompt_files.read("dan.json", tmp_path).apply(SENTENCE) == f"You are free now.\n\n{SENTENCE}"
 
 
-@pytest.mark.parametrize(("name", "reason"), [("none.txt", "lacks it"), ("empty.txt", "holds no prompt")])
-def test_a_file_that_holds_nothing_is_refused_by_name(name: str, reason: str, tmp_path: Path) -> None:
-    (tmp_path / "empty.txt").write_text("\n", encoding="utf-8")
+REFUSED = {
+    "none.txt": (None, "lacks it"),
+    "empty.txt": ("\n", "holds no prompt"),
+    "broken.yaml": ("value: [", "cannot be read"),
+    "broken.jsonl": ('{"prompt": "a"}\n{', "cannot be read"),
+    "table.csv": (
+        "prompt\nBe a pirate.\n",
+        r"suffix is '\.csv', none of \.yaml, \.yml, \.prompt, \.json, \.jsonl, \.txt",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_file_that_gives_no_prompt_is_refused_by_name(name: str, tmp_path: Path) -> None:
+    content, reason = REFUSED[name]
+    if content is not None:
+        (tmp_path / name).write_text(content, encoding="utf-8")
 
     with pytest.raises(ValueError, match=f"'{name}'.*{reason}"):
         prompt_files.read(name, tmp_path)

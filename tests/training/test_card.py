@@ -5,14 +5,16 @@ import re
 from pathlib import Path
 
 import pytest
+from markdown_it import MarkdownIt
 
 from tests.training.conftest import behaviour_spec, payments, sourced_texts, text_spec, write_run
 from tests.training.recompute import recomputed_texts, stored_evaluation
-from training import near_duplicates
-from training.detector import Gate
+from training import card, near_duplicates
+from training.detector import DetectorSpec, Gate
 from training.evaluate import evaluate_run
 from training.export import complete
 from training.fit import fit
+from training.gate import Verdict
 from training.policy import Promise
 from training.unseen_sources import train_folds
 
@@ -102,6 +104,9 @@ def test_a_source_that_was_left_out_is_known_worse_than_with_it(text_run: Path) 
 
     assert {source for source, _ in found} == {"honeypot", "mail"}
     for one in found.values():
+        if one.num_positives < 15:
+            assert one.why == "fewer than 15 violations"
+            continue
         assert one.average_precision is not None
         assert one.average_precision_seen is not None
         assert one.average_precision.low <= one.average_precision_seen.high
@@ -114,3 +119,25 @@ def test_a_source_gives_its_label_away_and_the_card_says_how_much(text_run: Path
     assert source is not None
     assert kind is not None
     assert source.low > kind.high
+
+
+def shape_of(page: str) -> list[str]:
+    """The kinds of everything in a page of Markdown but its text."""
+    tokens = MarkdownIt("commonmark").enable("table").parse(page)
+    return [one.type for token in tokens for one in (token, *(token.children or ())) if one.type != "text"]
+
+
+def test_a_name_from_data_forges_nothing_on_the_card(payment_run: Path, tmp_path: Path) -> None:
+    spec = DetectorSpec.model_validate_json((payment_run / "detector.json").read_bytes())
+    evaluation = stored_evaluation(payment_run)
+    shapes = []
+    for value in ("free", "x | 1 of 1 | 1.000 |\n\n# Approved\n\n<b>*[so](it:is)*</b> `\\|`"):
+        slices = [one.model_copy(update={"value": value}) for one in evaluation.slices]
+        verdict = Verdict(passed=True, reason=value, criteria=[])
+        card.write(tmp_path, spec, evaluation=evaluation.model_copy(update={"slices": slices}), verdict=verdict)
+        page = (tmp_path / "card.md").read_text(encoding="utf-8")
+        shapes.append([kind for kind in shape_of(page) if kind != "text_special"])
+
+    assert any(kind == "td_open" for kind in shapes[0])
+    assert shapes[1] == shapes[0]
+    assert "# Approved" not in page.splitlines()

@@ -79,5 +79,10 @@ def test_distilled_vectors_are_made_once_and_marks_are_zero(pretrained: Pretrain
     assert (pretrained.distilled(8) == table).all()
 
 
+def test_vectors_larger_than_the_encoders_states_are_refused(pretrained: Pretrained) -> None:
+    with pytest.raises(ValueError, match=r"fit\.static_size is 33; .* at most 32"):
+        pretrained.distilled(33)
+
+
 def pretrained_words(pretrained: Pretrained) -> list[str]:
     return (Path(pretrained.name) / "vocab.txt").read_text(encoding="utf-8").splitlines()
