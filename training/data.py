@@ -23,6 +23,7 @@ from training.near_duplicates import read_kept
 from training.packed import add_windows
 from training.reader import PIECES
 from training.reports import Report
+from training.segments import check_promises
 
 if TYPE_CHECKING:
     from training.pretrained import Pretrained
@@ -240,6 +241,7 @@ class DetectorData(L.LightningDataModule):
         super().__init__()
         self.spec, self.cache, self.world, self.report = spec, cache, world, report
         self.table = read_kept(path)
+        check_promises(spec, self.table.schema)
         train = self.split("train")
         self.pretrained = pretrained_of(spec.fit, cache)
         self.encoder = Encoder.fit(train, spec, tokenizer=self.pretrained.tokenizer if self.pretrained else None)
