@@ -48,6 +48,8 @@ def evaluate_run(run_dir: Path, *, data: Path | None = None) -> Evaluation:
     """Evaluate, judge and describe the candidate of a run folder; `data` holds benign suites that are not ours."""
     spec = DetectorSpec.model_validate_json((run_dir / "detector.json").read_bytes())
     stored = predictions.read(run_dir, _sliced_as_champion(run_dir, spec))
+    if not (stored.splits == "test").any():
+        raise ValueError(f"the training set of {spec.name!r} has no row with split test")
 
     platt = calibration.fit_all(stored.of("validation"))
     calibration.write(run_dir / "bundle" / "calibration.json", platt)

@@ -6,10 +6,12 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from tests.training.conftest import behaviour_spec, payments, write_run
 from tests.training.recompute import stored_evaluation
+from tests.training.runs import generated_spec, write_stored_run
 from training.detector import DetectorSpec, Gate
 from training.evaluate import evaluate_run
 from training.export import complete
@@ -134,6 +136,16 @@ def test_a_champion_that_reads_what_the_training_set_lacks_is_not_compared_and_f
     assert not verdict.passed
     assert f"macro: average precision against the champion: {why}" in verdict.reason
     assert f"**Not compared** with champion `c0ffeec0ffee`: {why}" in (candidate / "card.md").read_text()
+
+
+def test_a_training_set_without_test_rows_is_refused(tmp_path: Path) -> None:
+    spec = generated_spec()
+    run_dir = write_stored_run(tmp_path / "run", spec, num_rows=400)
+    for name in ("predictions.parquet", "training_set.parquet"):
+        pq.write_table(pq.read_table(run_dir / name, filters=[("split", "!=", "test")]), run_dir / name)
+
+    with pytest.raises(ValueError, match="the training set of 'payment_fraud' has no row with split test"):
+        evaluate_run(run_dir)
 
 
 def test_the_html_card_needs_nothing_beside_itself(run_dir: Path) -> None:
