@@ -3,7 +3,8 @@
 Of the events without a published split, the earliest 60 % are for training, then 10 % for validation, 15 % for
 calibration (thresholds) and the last 15 % for the test. A fifth of the accounts, chosen by a hash, is never trained on,
 so that the test also shows accounts that the detector has not met (`entity_seen`). A published validation split is
-halved by a hash, one half validates and the other calibrates, unless a split for calibration is published too.
+halved by a hash, one half validates and the other calibrates, unless a split for calibration is published too. An event
+whose labels are published in several splits is in the most protected one.
 """
 
 # md5_number_lower is the same on any machine and version, unlike DuckDB's own hash()

@@ -21,7 +21,8 @@ _WIDE = """
         FROM labels WHERE event_table = '{events}' AND known_us <= {cutoff_us} AND label IN ({names})
             AND split IS DISTINCT FROM 'unused'
     )
-    SELECT event_id, max(known_us) AS known_us, max(split) AS published_split,
+    SELECT event_id, max(known_us) AS known_us,
+           arg_min(split, list_position(['test', 'calibration', 'validation', 'train'], split)) AS published_split,
            max(sampling_probability) AS sampling_probability, {columns}
     FROM verdicts WHERE place = 1 GROUP BY event_id
 """

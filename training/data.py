@@ -23,6 +23,7 @@ from training.near_duplicates import read_kept
 from training.packed import add_windows
 from training.reader import PIECES
 from training.reports import Report
+from training.segments import check_promises
 
 if TYPE_CHECKING:
     from training.pretrained import Pretrained
@@ -72,9 +73,13 @@ def tensors(inputs: Encoded) -> Batch:
 
 
 def _weights(table: pa.Table, limit: float) -> Floats:
-    """Inverse sampling probabilities up to a limit, so that a few rare draws do not own the loss."""
-    probabilities = table["sampling_probability"].fill_null(1.0).to_numpy()
-    return (1 / np.maximum(probabilities, 1 / limit)).astype(np.float32)
+    """Inverse sampling probabilities up to a limit, so that a few rare draws do not own the loss.
+
+    1 for a row that was not drawn with a known probability: it stands for itself alone.
+    """
+    probabilities = table["sampling_probability"].fill_null(0.0).to_numpy()
+    known = np.where(probabilities > 0, probabilities, 1.0)
+    return (1 / np.maximum(known, 1 / limit)).astype(np.float32)
 
 
 def _source_weights(table: pa.Table, power: float) -> Floats:
@@ -240,6 +245,7 @@ class DetectorData(L.LightningDataModule):
         super().__init__()
         self.spec, self.cache, self.world, self.report = spec, cache, world, report
         self.table = read_kept(path)
+        check_promises(spec, self.table.schema)
         train = self.split("train")
         self.pretrained = pretrained_of(spec.fit, cache)
         self.encoder = Encoder.fit(train, spec, tokenizer=self.pretrained.tokenizer if self.pretrained else None)

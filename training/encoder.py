@@ -132,6 +132,14 @@ class Encoder:
         """Columns of `dense`."""
         return 2 * len(self.numbers) + len(self.categories)
 
+    @property
+    def columns(self) -> set[str]:
+        """What every record must bring."""
+        derived = {ratio.name for ratio in self.ratios}
+        sources = {name for ratio in self.ratios for name in (ratio.numerator, ratio.denominator)}
+        text = {self.reader.column} if self.reader else set()
+        return (self.numbers.keys() - derived) | sources | self.categories.keys() | text
+
     def encode(self, rows: "Rows | pa.Table") -> Encoded:
         """Encode records; a missing column or a value of the wrong type raises ValueError naming it."""
         dense = np.zeros((len(rows), self.width), np.float32)

@@ -47,7 +47,9 @@ _DAY_US = 86_400_000_000
 def evaluate_run(run_dir: Path, *, data: Path | None = None) -> Evaluation:
     """Evaluate, judge and describe the candidate of a run folder; `data` holds benign suites that are not ours."""
     spec = DetectorSpec.model_validate_json((run_dir / "detector.json").read_bytes())
-    stored = predictions.read(run_dir, spec)
+    stored = predictions.read(run_dir, _sliced_as_champion(run_dir, spec))
+    if not (stored.splits == "test").any():
+        raise ValueError(f"the training set of {spec.name!r} has no row with split test")
 
     platt = calibration.fit_all(stored.of("validation"))
     calibration.write(run_dir / "bundle" / "calibration.json", platt)
@@ -176,15 +178,31 @@ def _compare_with_champion(
     if not path.exists():
         return None
     entry = json.loads(path.read_bytes())
-    scorer = cascade.load(Path(entry["path"]))
-    stored = json.loads((Path(entry["path"]) / "thresholds.json").read_bytes())
+    scorer, inputs = cascade.load(Path(entry["path"])), read_inputs(run_dir, test.event_ids)
+    flags_at = _champion_thresholds(run_dir)
+    per = {one.promise.per for label, one in flags_at.items() if one.promise.per and label in spec.labels}
+    if missing := sorted((scorer.encoder.columns | per) - set(inputs.column_names)):
+        why = f"the training set lacks {missing}, which the champion reads; choose a feature service that has them, too"
+        return Comparison(champion=entry["digest"], differences=[], only_candidate=[], only_champion=[], why=why)
     champion = Champion(
-        digest=entry["digest"],
-        labels=scorer.spec.labels,
-        scores=scorer.score(read_inputs(run_dir, test.event_ids)),
-        thresholds={name: Threshold.model_validate(one) for name, one in stored.items()},
+        digest=entry["digest"], labels=scorer.spec.labels, scores=scorer.score(inputs), thresholds=flags_at
     )
     return compare(spec, test, scores, thresholds=chosen, champion=champion)
+
+
+def _sliced_as_champion(run_dir: Path, spec: DetectorSpec) -> DetectorSpec:
+    """The detector, sliced also by the columns by whose values its champion flags."""
+    per = [one.promise.per for one in _champion_thresholds(run_dir).values() if one.promise.per]
+    return spec.model_copy(update={"slices": list(dict.fromkeys([*spec.slices, *per]))})
+
+
+def _champion_thresholds(run_dir: Path) -> dict[str, Threshold]:
+    """Where the champion of a run flags; nothing where there is none."""
+    path = run_dir / "champion.json"
+    if not path.exists():
+        return {}
+    stored = json.loads((Path(json.loads(path.read_bytes())["path"]) / "thresholds.json").read_bytes())
+    return {name: Threshold.model_validate(one) for name, one in stored.items()}
 
 
 def _bundle_difference(run_dir: Path, test: Predictions, *, scores: Floats) -> float:

@@ -59,12 +59,16 @@ class Difference(Contract):
 
 
 class Comparison(Contract):
-    """Candidate against champion; labels that only one of them has are named and not compared."""
+    """Candidate against champion; labels that only one of them has are named and not compared.
+
+    `why` says why the champion cannot be asked about the same rows, so that nothing is compared.
+    """
 
     champion: str
     differences: list[Difference]
     only_candidate: list[str]
     only_champion: list[str]
+    why: str | None = None
 
 
 class AttackEvaluation(Contract):

@@ -155,6 +155,11 @@ def _suites(suites: list[SuiteEvaluation], gate: Gate) -> Iterator[Criterion]:
 
 def _regressions(comparison: Comparison, gate: Gate) -> Iterator[Criterion]:
     """Overall the candidate must be shown not to be worse; no label or slice may be shown to be worse."""
+    if comparison.why is not None:
+        rule = "the champion can be asked about the same test rows"
+        name = f"{MACRO}: average precision against the champion"
+        unknown = _criterion(name, rule, None, limit=-gate.max_regression, passed=False)
+        yield unknown.model_copy(update={"why": comparison.why})
     compared = [one for one in comparison.differences if one.metric == "average_precision"]
     num_parts = sum(one.label != MACRO for one in compared)
     for one in compared:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
 from torch.nn.functional import binary_cross_entropy_with_logits
 from torchmetrics.classification import BinaryAveragePrecision
+from torchmetrics.utilities import dim_zero_cat
 
 from training.data import UNKNOWN, Batch
 from training.fit_config import WATCHED, FitConfig
@@ -41,13 +42,22 @@ def _seed(number: int) -> None:
         torch.cuda.manual_seed(number)
 
 
+class AveragePrecision(BinaryAveragePrecision):
+    """Of the rows with a known verdict; 0 where there is none, of which the library makes an IndexError."""
+
+    def compute(self) -> Tensor:
+        """Once all ranks' rows are gathered."""
+        known = dim_zero_cat(self.target)
+        return super().compute() if known.numel() else known.new_zeros((), dtype=torch.float32)
+
+
 class DetectorModule(L.LightningModule):
     """Trains any network of the registry."""
 
     def __init__(self, network: Network, config: FitConfig, *, labels: list[str]) -> None:
         super().__init__()
         self.network, self.config = network, config
-        self.metrics = [BinaryAveragePrecision(ignore_index=int(UNKNOWN)) for _ in labels]
+        self.metrics = [AveragePrecision(ignore_index=int(UNKNOWN)) for _ in labels]
         self.registered_metrics = nn.ModuleList(self.metrics)  # so that they move to the device
         self.assumed_L: Tensor
         assumed = [config.assumed_benign.get(label, 0.0) for label in labels]

@@ -25,7 +25,7 @@ def draw(folder: Path, evaluation: Evaluation, *, test: Predictions, scores: Flo
     samples = {label: test.sample(label, scores) for label in test.labels}
     drawable = {label: sample for label, sample in samples.items() if 0 < sample.labels.sum() < len(sample.labels)}
     figures = {name: _grid(drawable, evaluation, panel) for name, panel in _PANELS.items()} if drawable else {}
-    if evaluation.comparison is not None:
+    if evaluation.comparison is not None and evaluation.comparison.why is None:
         figures["champion"] = _differences(evaluation)
     if evaluation.attacks:
         figures["attacks"] = _attacks(evaluation)

@@ -16,6 +16,7 @@ from training import text_slices
 from training.detector import DetectorSpec
 from training.metrics import Floats, Sample
 from training.near_duplicates import read_kept
+from training.segments import is_number
 
 _ENTITY_COLUMNS = ("account_id", "card_id", "merchant_id", "device_id", "ip")
 _CARD_COLUMNS = ("card_id", "account_id")
@@ -85,7 +86,7 @@ def read_trained_on(run_dir: Path, spec: DetectorSpec) -> Predictions:
 
 def _of(table: pa.Table, spec: DetectorSpec, training_set: Path) -> Predictions:
     names = _slice_names(table, spec)
-    thirds = _thirds(training_set, [name for name in names if _is_number(table[name].type)])
+    thirds = _thirds(training_set, [name for name in names if is_number(table[name].type)])
     nothing = pa.chunked_array([pa.nulls(len(table), pa.float32())])
     columns = {f"logit_{label}": nothing for label in spec.labels}
     columns |= {name: table[name] for name in table.column_names}
@@ -172,10 +173,6 @@ def _slice_values(column: pa.ChunkedArray, thirds: Floats | None) -> NDArray[np.
     values = column.to_numpy().astype(np.float64)
     names = np.array(["low", "middle", "high", "unknown"], dtype=object)
     return names[np.where(np.isnan(values), 3, np.searchsorted(thirds, values))]
-
-
-def _is_number(dtype: pa.DataType) -> bool:
-    return pa.types.is_floating(dtype) or dtype in (pa.int32(), pa.int64())
 
 
 def _thirds(training_set: Path, names: list[str]) -> dict[str, Floats]:

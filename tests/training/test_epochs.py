@@ -53,6 +53,17 @@ def test_what_is_drawn_weighs_as_much_as_what_it_stands_for(tmp_path: Path) -> N
     assert scale * len(drawn) == pytest.approx(np.full(len(drawn), is_negative.sum()), rel=1e-5)
 
 
+def test_a_row_that_was_not_drawn_with_a_known_probability_weighs_1(tmp_path: Path) -> None:
+    rows = payments(600)
+    probabilities = pa.array([0.0, None, 0.5, 0.01, 1.0, 1.0] * 100, pa.float64())
+    rows = rows.set_column(rows.column_names.index("sampling_probability"), "sampling_probability", probabilities)
+    path = write_run(tmp_path / "run", behaviour_spec(), rows=rows) / "training_set.parquet"
+
+    weights = DetectorData(path, behaviour_spec(), cache=tmp_path).train.weights
+
+    assert weights.reshape(-1, 6).tolist() == [[1, 1, 2, 10, 1, 1]] * 60
+
+
 def test_how_flat_a_labels_loss_is_does_not_depend_on_how_many_rows_an_epoch_shows(tmp_path: Path) -> None:
     spec, every = behaviour_spec(negatives_per_positive=1), behaviour_spec()
     rows = payments(600)

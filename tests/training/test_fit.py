@@ -184,6 +184,22 @@ def test_a_training_set_without_validation_rows_is_refused(tmp_path: Path) -> No
         fit(run_dir)
 
 
+def test_a_label_that_nobody_knows_among_the_validation_rows_counts_as_0(tmp_path: Path) -> None:
+    rows = payments(400)
+    is_validation = pc.equal(rows["split"], "validation")
+    unknown = pc.if_else(is_validation, None, rows["trial_abuse"])
+    rows = rows.set_column(rows.column_names.index("trial_abuse"), "trial_abuse", unknown)
+    run_dir = write_run(tmp_path / "run", behaviour_spec(max_epochs=1), rows=rows)
+
+    fit(run_dir)
+
+    curves = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
+    watched = next(point["value"] for point in curves if point["name"] == WATCHED)
+    validated = pq.read_table(run_dir / "predictions.parquet", filters=[("split", "=", "validation")])
+    of_fraud = average_precision_score(validated["fraud"].to_numpy(), validated["logit_fraud"].to_numpy())
+    assert watched == pytest.approx(of_fraud / 2, rel=1e-4)
+
+
 def hungry(limit: int, *, evaluated: int = 10_000) -> Callable[[DetectorSpec, Encoder], Network]:
     """A network that runs out of memory above some rows, as a small GPU does."""
 

@@ -75,6 +75,10 @@ def test_a_sound_candidate_passes(spec: DetectorSpec) -> None:
             {"comparison": against_champion(("macro", estimate(0.0)), ("fraud", estimate(-0.06)))},
             "fraud: average precision against the champion: -0.06",
         ),
+        (
+            {"comparison": against_champion().model_copy(update={"why": "the training set lacks ['plan']"})},
+            "macro: average precision against the champion: the training set lacks ['plan']",
+        ),
     ],
 )
 def test_a_candidate_fails_and_the_reason_names_what_failed(
