@@ -238,9 +238,9 @@ def _encoded(event: Mapping[str, Any], index: int) -> bytes:
 
 
 def _patient(timeout: httpx.Timeout) -> tuple[float | None, ...]:
-    """The limits of a client, in httpx's order, but for reading, which httpx begins when everything is sent."""
-    read_s = None if timeout.read is None else max(timeout.read, _SILENCE_S)
-    return timeout.connect, read_s, timeout.write, timeout.pool
+    """The limits of a client, in httpx's order; while it decides a batch, the service neither takes nor answers."""
+    read_s, write_s = (limit and max(limit, _SILENCE_S) for limit in (timeout.read, timeout.write))
+    return timeout.connect, read_s, write_s, timeout.pool
 
 
 def _seconds(retry_after: str) -> float:

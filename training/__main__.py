@@ -6,7 +6,8 @@ import os
 import warnings
 from pathlib import Path
 
-from training.attended import end_with_input
+from training import near_duplicates
+from training.attended import end_with_launcher
 from training.checkpoints import EVERY_S
 from training.fit import fit
 
@@ -27,7 +28,11 @@ def main() -> None:
         "--checkpoint-every", type=float, default=EVERY_S, metavar="SECONDS", help="at least between two checkpoints"
     )
     asked = parser.parse_args()
-    end_with_input()
+    if not end_with_launcher() and near_duplicates.are_sought(asked.run_dir):
+        logging.getLogger(__name__).warning(
+            "nobody looked for near-duplicates, which are trained on: python -m training.near_duplicates %s",
+            asked.run_dir,
+        )
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # its tips advertise
     warnings.filterwarnings("ignore", module="lightning")
     fit(asked.run_dir, cache=asked.cache, until=asked.until, checkpoint_every_s=asked.checkpoint_every)

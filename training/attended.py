@@ -11,13 +11,15 @@ from pathlib import Path
 ENDS_WITH_INPUT = "MEWS_ENDS_WITH_INPUT"
 
 
-def end_with_input() -> None:
-    """From now on, where the environment says so, this process group is killed once its standard input ends.
+def end_with_launcher() -> bool:
+    """Where a launcher started this process, let its group be killed once that has ended; whether one did.
 
-    The input is a pipe that nobody writes to. It ends with the process at its other end, also where that is killed.
+    Our standard input is then a pipe that nobody writes to, and ends with the launcher, also where that is killed.
     """
-    if os.environ.get(ENDS_WITH_INPUT):
+    has_launcher = bool(os.environ.get(ENDS_WITH_INPUT))
+    if has_launcher:
         threading.Thread(target=_wait, daemon=True).start()
+    return has_launcher
 
 
 def _wait() -> None:

@@ -2,9 +2,10 @@
 
 MinHash over character shingles of the normalised text (Broder, 1997), by `datasketch`, finds what may be similar; the
 shingles themselves decide. Protected in the order test, calibration, validation: a row stays where its text is needed
-most, and goes elsewhere.
+most, and goes elsewhere. `python -m training.near_duplicates RUN_DIR` looks for them before several nodes train.
 """
 
+import sys
 import zlib
 from collections.abc import Iterator
 from functools import lru_cache
@@ -33,16 +34,27 @@ _MOST_VERIFIED = 16  # of the texts that may be similar, the likeliest first
 
 def find(run_dir: Path) -> None:
     """Write which rows of a run's training set nearly repeat another one; once, and only where the detector asks."""
-    spec = DetectorSpec.model_validate_json((run_dir / "detector.json").read_bytes())
-    path = run_dir / STORED
-    if spec.text is None or spec.max_similarity is None or path.exists():
+    if not are_sought(run_dir):
         return
+    spec, path = _spec(run_dir), run_dir / STORED
+    assert spec.text is not None
+    assert spec.max_similarity is not None
     rows = pq.read_table(run_dir / "training_set.parquet", columns=["event_id", "split", spec.text])
     found = list(_repeats(rows, spec.text, limit=spec.max_similarity))
     columns = {"event_id": pa.string(), "split": pa.string(), "repeats": pa.string()}
     partial = path.with_name(f"partial.{path.name}")
     pq.write_table(pa.Table.from_pylist(found, pa.schema(list(columns.items()))), partial)
     partial.replace(path)
+
+
+def are_sought(run_dir: Path) -> bool:
+    """Whether the detector asks for them, and nobody has looked yet."""
+    spec = _spec(run_dir)
+    return spec.text is not None and spec.max_similarity is not None and not (run_dir / STORED).exists()
+
+
+def _spec(run_dir: Path) -> DetectorSpec:
+    return DetectorSpec.model_validate_json((run_dir / "detector.json").read_bytes())
 
 
 def read_kept(training_set: Path, columns: list[str] | None = None) -> pa.Table:
@@ -130,3 +142,7 @@ def _signature(plain: bytes) -> "MinHash":
     signature = MinHash(_NUM_PERMUTATIONS, hashfunc=zlib.crc32)
     signature.update_batch(list(_shingles(plain)))
     return signature
+
+
+if __name__ == "__main__":
+    find(Path(sys.argv[1]))

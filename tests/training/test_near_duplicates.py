@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -5,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tests.training.conftest import text_spec, write_run
+from tests.training.conftest import text_spec, texts, write_run
 from training import near_duplicates
 
 LIMIT = 0.9
@@ -62,3 +64,15 @@ def test_a_row_stays_in_the_most_protected_split_that_has_its_text(num_copies: i
     left_out = found(tmp_path / "run", {"train": [text], "validation": [text], "test": [text] * num_copies})
 
     assert left_out == {"train-0": "test-0", "validation-0": "test-0"}
+
+
+def test_whoever_trains_without_having_looked_is_told(tmp_path: Path) -> None:
+    run_dir = write_run(tmp_path / "run", text_spec().model_copy(update={"max_similarity": LIMIT}), rows=texts())
+    commands = {"fit": ["training", str(run_dir), "--dry-run"], "find": ["training.near_duplicates", str(run_dir)]}
+
+    said = [
+        subprocess.run([sys.executable, "-m", *commands[name]], capture_output=True, text=True, check=True).stderr
+        for name in ("fit", "find", "fit")
+    ]
+
+    assert [f"python -m training.near_duplicates {run_dir}" in one for one in said] == [True, False, False]
