@@ -132,8 +132,9 @@ def _in_ecma(schema: Any) -> Any:
 
 def _answers() -> dict[str, Any]:
     string, number, flag = {"type": "string"}, {"type": "number"}, {"type": "boolean"}
+    flagged = "A label reached its threshold, or the action is harder than `log`, whatever led to it."
     result = {
-        "flagged": flag,
+        "flagged": flag | {"description": flagged},
         "categories": {"type": "object", "additionalProperties": flag},
         "category_scores": {"type": "object", "additionalProperties": number},
         "mews": _ref("Answer"),
