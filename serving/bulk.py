@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from serving.events import InvalidEvent, parse_events
 from serving.guard import ClientGone, Refusal
@@ -26,8 +26,8 @@ class BulkAnswer:
     """The answer to a stream of events: each line leaves as soon as it is decided and the client takes it.
 
     What the client does not take yet waits in a file, so that reading its events never waits for it: most clients read
-    nothing before they have sent everything, and both sides would wait for ever. Sending and taking may last; 60 s
-    without either, or 1 GiB that is not taken, end the exchange.
+    nothing before they have sent everything, and both sides would wait for ever. Both may last. The exchange ends when
+    no event comes for 60 s, when the client takes nothing for 60 s after the last event, or when it leaves 1 GiB.
     """
 
     def __init__(self, moderator: Moderator, champion: Champion, *, call: Call, spool: Path) -> None:
@@ -38,7 +38,7 @@ class BulkAnswer:
         with Unread(self._spool) as unread:
             reading = asyncio.create_task(self._decide_all(receive, unread))
             try:
-                await _send_all(send, unread)
+                await _send_all(_Patient(send, reading), unread)
             finally:
                 reading.cancel()
                 await asyncio.gather(reading, return_exceptions=True)
@@ -101,17 +101,31 @@ class Unread:
             raise self._error
 
 
+class _Patient:
+    """Sends; waits for the client as long as its events are read, and 60 s afterwards."""
+
+    def __init__(self, send: Send, reading: asyncio.Task[None]) -> None:
+        self._send, self._reading = send, reading
+
+    async def __call__(self, message: Message) -> None:
+        sending = asyncio.ensure_future(self._send(message))
+        try:
+            await asyncio.wait({sending, self._reading}, return_when=asyncio.FIRST_COMPLETED)
+            async with asyncio.timeout(IDLE_S):
+                await sending
+        except TimeoutError:
+            raise ClientGone from None
+        finally:
+            sending.cancel()
+
+
 async def _send_all(send: Send, unread: Unread) -> None:
     is_begun = False
     async for chunk in unread.chunks():
         if not is_begun:
             await _begin(send)
             is_begun = True
-        try:
-            async with asyncio.timeout(IDLE_S):
-                await send({"type": "http.response.body", "body": chunk, "more_body": True})
-        except TimeoutError:
-            raise ClientGone from None
+        await send({"type": "http.response.body", "body": chunk, "more_body": True})
     if not is_begun:
         await _begin(send)
     await send({"type": "http.response.body", "body": b"", "more_body": False})

@@ -1,10 +1,13 @@
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from serving.bulk import Unread, lines
+from serving.bulk import BATCH, Unread, lines
+from serving.guard import ClientGone
+from tests.serving.bulk_exchange import Exchange, event
 
 
 async def collect(unread: Unread) -> bytes:
@@ -54,3 +57,40 @@ def test_lines_are_whole_wherever_the_chunks_are_cut() -> None:
         return [line async for line in lines(chunks())]
 
     assert asyncio.run(split())[:9] == [b"0123456789"] * 9
+
+
+def test_a_client_that_reads_nothing_until_all_is_sent_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("serving.bulk.IDLE_S", 0.3)
+
+    async def exchange() -> list[dict[str, Any]]:
+        is_all_sent = asyncio.Event()
+
+        async def slowly() -> AsyncIterator[bytes]:
+            yield b"".join(event(number) for number in range(BATCH))
+            for number in range(BATCH, BATCH + 8):
+                await asyncio.sleep(0.1)
+                yield event(number)
+            is_all_sent.set()
+
+        return await Exchange(tmp_path, taken=is_all_sent.wait).run(slowly())
+
+    answers = asyncio.run(exchange())
+
+    assert [answer["event_id"] for answer in answers] == [f"e{number}" for number in range(BATCH + 8)]
+
+
+def test_a_client_that_takes_nothing_after_its_last_event_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("serving.bulk.IDLE_S", 0.1)
+
+    async def one() -> AsyncIterator[bytes]:
+        yield event(0)
+
+    async def exchange() -> None:
+        await Exchange(tmp_path, taken=asyncio.Event().wait).run(one())
+
+    with pytest.raises(ClientGone):
+        asyncio.run(exchange())
