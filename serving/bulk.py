@@ -2,7 +2,7 @@
 
 import asyncio
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +11,11 @@ from starlette.types import Message, Receive, Scope, Send
 
 from serving.events import InvalidEvent, parse_events
 from serving.guard import ClientGone, Refusal
+from serving.lines import MAX_LINE, Batch, Batches
 from serving.moderator import Champion, Moderator
 from serving.queues import Call
 from serving.record import answer
 
-MAX_LINE = 1 << 20
-BATCH = 128
 IDLE_S = 60.0
 MAX_UNREAD = 1 << 30
 _CHUNK = 1 << 16
@@ -45,13 +44,19 @@ class BulkAnswer:
 
     async def _decide_all(self, receive: Receive, unread: "Unread") -> None:
         try:
-            async for batch in _batches(_received(receive)):
-                lines = await _decide(self._moderator, self._champion, batch=batch, call=self._call)
-                unread.write(b"".join(lines))
+            batches = Batches()
+            async for chunk in _received(receive):
+                await self._answer(batches.add(chunk), unread)
+            await self._answer(batches.end(), unread)
         except Exception as error:  # noqa: BLE001  # carried to the task that answers
             unread.end(error)
         else:
             unread.end()
+
+    async def _answer(self, batches: Iterable[Batch], unread: "Unread") -> None:
+        for batch in batches:
+            lines = await _decide(self._moderator, self._champion, batch=batch, call=self._call)
+            unread.write(b"".join(lines))
 
 
 class Unread:
@@ -150,39 +155,7 @@ async def _received(receive: Receive) -> AsyncIterator[bytes]:
         more = message.get("more_body", False)
 
 
-async def lines(stream: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """Split a stream at newlines; a line over the limit ends it, since what follows cannot be trusted."""
-    rest = b""
-    async for chunk in stream:
-        *whole, rest = (rest + chunk).split(b"\n")
-        for line in whole:
-            yield line
-        if len(rest) > MAX_LINE:
-            raise InvalidEvent(f"a line is longer than {MAX_LINE} bytes")
-    if rest:
-        yield rest
-
-
-async def _batches(stream: AsyncIterator[bytes]) -> AsyncIterator[list[tuple[int, bytes | InvalidEvent]]]:
-    batch: list[tuple[int, bytes | InvalidEvent]] = []
-    number = 0
-    try:
-        async for line in lines(stream):
-            number += 1
-            if line.strip():
-                batch.append((number, line))
-            if len(batch) == BATCH:
-                yield batch
-                batch = []
-    except InvalidEvent as error:
-        batch.append((number + 1, error))
-    if batch:
-        yield batch
-
-
-async def _decide(
-    moderator: Moderator, champion: Champion, *, batch: list[tuple[int, bytes | InvalidEvent]], call: Call
-) -> Iterator[bytes]:
+async def _decide(moderator: Moderator, champion: Champion, *, batch: Batch, call: Call) -> Iterator[bytes]:
     table = champion.live.spec.events
     parsed = [(number, _parsed(table, line)) for number, line in batch]
     events = [event for _, event in parsed if isinstance(event, dict)]
@@ -190,9 +163,9 @@ async def _decide(
     return (_line(n, answer(next(decided)) if isinstance(e, dict) else e) for n, e in parsed)
 
 
-def _parsed(table: str, line: bytes | InvalidEvent) -> dict[str, Any] | InvalidEvent:
-    if isinstance(line, InvalidEvent):
-        return line
+def _parsed(table: str, line: bytes) -> dict[str, Any] | InvalidEvent:
+    if len(line) > MAX_LINE:
+        return InvalidEvent(f"the line is longer than {MAX_LINE} bytes")
     try:
         return parse_events(table, [line])[0]
     except InvalidEvent as error:

@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
-from serving.bulk import BATCH, Unread, lines
+from serving.bulk import Unread
 from serving.guard import ClientGone
+from serving.lines import MAX_LINE, MOST_LINES
 from tests.serving.bulk_exchange import Exchange, event
 
 
@@ -48,17 +49,6 @@ def test_an_error_of_the_writer_reaches_whoever_takes(tmp_path: Path) -> None:
         asyncio.run(exchange())
 
 
-def test_lines_are_whole_wherever_the_chunks_are_cut() -> None:
-    async def chunks() -> AsyncIterator[bytes]:
-        for at in range(0, 100, 7):
-            yield (b"0123456789\n" * 10)[at : at + 7]
-
-    async def split() -> list[bytes]:
-        return [line async for line in lines(chunks())]
-
-    assert asyncio.run(split())[:9] == [b"0123456789"] * 9
-
-
 def test_a_client_that_reads_nothing_until_all_is_sent_is_waited_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -68,8 +58,8 @@ def test_a_client_that_reads_nothing_until_all_is_sent_is_waited_for(
         is_all_sent = asyncio.Event()
 
         async def slowly() -> AsyncIterator[bytes]:
-            yield b"".join(event(number) for number in range(BATCH))
-            for number in range(BATCH, BATCH + 8):
+            yield b"".join(event(number) for number in range(MOST_LINES))
+            for number in range(MOST_LINES, MOST_LINES + 8):
                 await asyncio.sleep(0.1)
                 yield event(number)
             is_all_sent.set()
@@ -78,7 +68,7 @@ def test_a_client_that_reads_nothing_until_all_is_sent_is_waited_for(
 
     answers = asyncio.run(exchange())
 
-    assert [answer["event_id"] for answer in answers] == [f"e{number}" for number in range(BATCH + 8)]
+    assert [answer["event_id"] for answer in answers] == [f"e{number}" for number in range(MOST_LINES + 8)]
 
 
 def test_a_client_that_takes_nothing_after_its_last_event_is_given_up(
@@ -94,3 +84,18 @@ def test_a_client_that_takes_nothing_after_its_last_event_is_given_up(
 
     with pytest.raises(ClientGone):
         asyncio.run(exchange())
+
+
+@pytest.mark.parametrize("size", [1 << 16, 3 << 20])
+def test_a_line_over_the_limit_is_named_and_the_lines_behind_it_are_answered(tmp_path: Path, size: int) -> None:
+    body = event(0) + event(1, "x" * MAX_LINE) + b"".join(event(number) for number in range(2, 200))
+
+    async def chunks() -> AsyncIterator[bytes]:
+        for at in range(0, len(body), size):
+            yield body[at : at + size]
+
+    answers = asyncio.run(Exchange(tmp_path).run(chunks()))
+
+    error = {"message": f"the line is longer than {MAX_LINE} bytes", "type": "invalid_event"}
+    assert answers[1] == {"line": 2, "error": error}
+    assert [a["event_id"] for a in answers if "event_id" in a] == [f"e{n}" for n in range(200) if n != 1]
