@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 MAX_LINE = 1 << 20
 MOST_LINES = 128
+MOST_BYTES = 256 << 10  # in more than one line: 24 MB kept the scorer, and who waited for it, busy for 10 s
 
 Batch = list[tuple[int, bytes]]  # lines that are not blank, with their numbers from 1 on
 
@@ -14,6 +15,7 @@ class Batches:
     def __init__(self) -> None:
         self._rest = bytearray()  # of a line that has not ended yet
         self._batch: Batch = []
+        self._size = 0  # of the batch in bytes
         self._number = 0
 
     def add(self, chunk: bytes) -> Iterator[Batch]:
@@ -37,11 +39,14 @@ class Batches:
         self._rest.clear()
         self._number += 1
         if line.strip() or len(line) > MAX_LINE:
+            if self._size + len(line) > MOST_BYTES:
+                yield from self._take()
             self._batch.append((self._number, line))
+            self._size += len(line)
         if len(self._batch) == MOST_LINES:
             yield from self._take()
 
     def _take(self) -> Iterator[Batch]:
         if self._batch:
             yield self._batch
-            self._batch = []
+            self._batch, self._size = [], 0
