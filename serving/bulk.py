@@ -2,7 +2,8 @@
 
 import asyncio
 import tempfile
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from serving.queues import Call
 from serving.record import answer
 
 IDLE_S = 60.0
+QUIET_S = 0.05  # after which what has arrived is decided: its client may wait for that before it sends more
 MAX_UNREAD = 1 << 30
 _CHUNK = 1 << 16
 
@@ -45,8 +47,9 @@ class BulkAnswer:
     async def _decide_all(self, receive: Receive, unread: "Unread") -> None:
         try:
             batches = Batches()
-            async for chunk in _received(receive):
-                await self._answer(batches.add(chunk), unread)
+            async with aclosing(_received(receive)) as chunks:
+                async for chunk in chunks:
+                    await self._answer(batches.add(chunk) if chunk else batches.waiting(), unread)
             await self._answer(batches.end(), unread)
         except Exception as error:  # noqa: BLE001  # carried to the task that answers
             unread.end(error)
@@ -141,14 +144,20 @@ async def _begin(send: Send) -> None:
     await send({"type": "http.response.start", "status": 200, "headers": headers})
 
 
-async def _received(receive: Receive) -> AsyncIterator[bytes]:
+async def _received(receive: Receive) -> AsyncGenerator[bytes]:
+    """What comes; an empty chunk where nothing more comes for a moment."""
     more = True
     while more:
+        receiving = asyncio.ensure_future(receive())
         try:
+            if not (await asyncio.wait({receiving}, timeout=QUIET_S))[0]:
+                yield b""
             async with asyncio.timeout(IDLE_S):
-                message = await receive()
+                message = await receiving
         except TimeoutError:
             raise Refusal(408, "too_slow", f"nothing came for {IDLE_S:g} s") from None
+        finally:
+            receiving.cancel()
         if message["type"] == "http.disconnect":
             raise ClientGone
         yield message.get("body", b"")

@@ -26,10 +26,16 @@ class Batches:
             yield from self._line()
         self._keep(rest)
 
+    def waiting(self) -> Iterator[Batch]:
+        """The lines that wait for their batch to be filled."""
+        if self._batch:
+            yield self._batch
+            self._batch, self._size = [], 0
+
     def end(self) -> Iterator[Batch]:
         """What is left, with a last line that no newline ends."""
         yield from self._line()
-        yield from self._take()
+        yield from self.waiting()
 
     def _keep(self, data: bytes) -> None:
         self._rest += data[: MAX_LINE + 1 - len(self._rest)]
@@ -40,13 +46,8 @@ class Batches:
         self._number += 1
         if line.strip() or len(line) > MAX_LINE:
             if self._size + len(line) > MOST_BYTES:
-                yield from self._take()
+                yield from self.waiting()
             self._batch.append((self._number, line))
             self._size += len(line)
         if len(self._batch) == MOST_LINES:
-            yield from self._take()
-
-    def _take(self) -> Iterator[Batch]:
-        if self._batch:
-            yield self._batch
-            self._batch, self._size = [], 0
+            yield from self.waiting()

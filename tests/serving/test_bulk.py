@@ -99,3 +99,20 @@ def test_a_line_over_the_limit_is_named_and_the_lines_behind_it_are_answered(tmp
     error = {"message": f"the line is longer than {MAX_LINE} bytes", "type": "invalid_event"}
     assert answers[1] == {"line": 2, "error": error}
     assert [a["event_id"] for a in answers if "event_id" in a] == [f"e{n}" for n in range(200) if n != 1]
+
+
+def test_what_has_arrived_is_answered_before_its_client_sends_more(tmp_path: Path) -> None:
+    exchange = Exchange(tmp_path)
+
+    async def in_turns() -> AsyncIterator[bytes]:
+        for number in range(3):
+            half, other_half = event(number + 10)[:9], event(number + 10)[9:]
+            yield event(number) + half
+            async with asyncio.timeout(10):
+                while len(exchange.answered()) <= 2 * number:
+                    await asyncio.sleep(0.01)
+            yield other_half
+
+    answers = asyncio.run(exchange.run(in_turns()))
+
+    assert [answer["event_id"] for answer in answers] == ["e0", "e10", "e1", "e11", "e2", "e12"]
