@@ -2,7 +2,7 @@
 
 import asyncio
 import tempfile
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any
@@ -10,14 +10,17 @@ from typing import Any
 import msgspec
 from starlette.types import Message, Receive, Scope, Send
 
+from serving.batcher import Overloaded
+from serving.errors import REFUSED, refusal_of
 from serving.events import InvalidEvent, parse_events
-from serving.guard import ClientGone, Refusal
+from serving.guard import ClientGone, Refusal, failed
 from serving.lines import MAX_LINE, Batch, Batches
 from serving.moderator import Champion, Moderator
 from serving.queues import Call
-from serving.record import answer
+from serving.record import Answer, Record, answer
 
 IDLE_S = 60.0
+AGAIN_S = 0.1
 QUIET_S = 0.05  # after which what has arrived is decided: its client may wait for that before it sends more
 MAX_UNREAD = 1 << 30
 _CHUNK = 1 << 16
@@ -28,38 +31,70 @@ class BulkAnswer:
 
     What the client does not take yet waits in a file, so that reading its events never waits for it: most clients read
     nothing before they have sent everything, and both sides would wait for ever. Both may last. The exchange ends when
-    no event comes for 60 s, when the client takes nothing for 60 s after the last event, or when it leaves 1 GiB.
+    no event comes for 60 s, when the client takes nothing for 60 s after the last event, or when it leaves 1 GiB. What
+    is refused because too much is waiting is tried again for 60 s. An answer that has begun and cannot go on ends with
+    a line that names the error and the first line that is not answered.
     """
 
     def __init__(self, moderator: Moderator, champion: Champion, *, call: Call, spool: Path) -> None:
         self._moderator, self._champion, self._call, self._spool = moderator, champion, call, spool
+        self._next = 1  # the first line that is not answered
 
     async def __call__(self, _: Scope, receive: Receive, send: Send) -> None:
-        """Read, decide and answer at the same time."""
+        """Read, decide and answer at the same time; what ends it early is raised when the client was told."""
         with Unread(self._spool) as unread:
-            reading = asyncio.create_task(self._decide_all(receive, unread))
+            reading = asyncio.create_task(self._read_all(receive, unread))
+            reply = _Reply(send, reading)
             try:
-                await _send_all(_Patient(send, reading), unread)
+                await reply.send_all(unread)
+            except ClientGone:
+                raise
+            except REFUSED as error:
+                refusal = refusal_of(error)
+                await reply.fail(refusal, self._next)
+                raise refusal from error
+            except Exception:
+                await reply.fail(failed(), self._next)
+                raise
             finally:
                 reading.cancel()
                 await asyncio.gather(reading, return_exceptions=True)
 
-    async def _decide_all(self, receive: Receive, unread: "Unread") -> None:
-        try:
-            batches = Batches()
-            async with aclosing(_received(receive)) as chunks:
-                async for chunk in chunks:
-                    await self._answer(batches.add(chunk) if chunk else batches.waiting(), unread)
-            await self._answer(batches.end(), unread)
-        except Exception as error:  # noqa: BLE001  # carried to the task that answers
-            unread.end(error)
-        else:
-            unread.end()
+    async def _read_all(self, receive: Receive, unread: "Unread") -> None:
+        async with aclosing(_received(receive)) as chunks:
+            try:
+                await self._decide_all(chunks, unread)
+            except Exception as error:  # noqa: BLE001  # carried to the task that answers
+                unread.end(error)
+                async for _ in chunks:  # a client that sends everything first learns of it only then
+                    pass
+            else:
+                unread.end()
+
+    async def _decide_all(self, chunks: AsyncIterator[bytes], unread: "Unread") -> None:
+        batches = Batches()
+        async for chunk in chunks:
+            await self._answer(batches.add(chunk) if chunk else batches.waiting(), unread)
+        await self._answer(batches.end(), unread)
 
     async def _answer(self, batches: Iterable[Batch], unread: "Unread") -> None:
         for batch in batches:
-            lines = await _decide(self._moderator, self._champion, batch=batch, call=self._call)
-            unread.write(b"".join(lines))
+            parsed = [(number, _parsed(self._champion.live.spec.events, line)) for number, line in batch]
+            events = [event for _, event in parsed if isinstance(event, dict)]
+            decided = iter(await self._decide(events) if events else [])
+            unread.write(b"".join(_line(n, answer(next(decided)) if isinstance(e, dict) else e) for n, e in parsed))
+            self._next = batch[-1][0] + 1
+
+    async def _decide(self, events: list[dict[str, Any]]) -> list[Record]:
+        clock = asyncio.get_running_loop().time
+        last = clock() + IDLE_S
+        while True:
+            try:
+                return await self._moderator.decide(self._champion, events, call=self._call)
+            except Overloaded:  # and none of them is decided
+                if clock() > last:
+                    raise
+            await asyncio.sleep(AGAIN_S)
 
 
 class Unread:
@@ -109,13 +144,40 @@ class Unread:
             raise self._error
 
 
-class _Patient:
-    """Sends; waits for the client as long as its events are read, and 60 s afterwards."""
+class _Reply:
+    """Sends what is answered; waits for the client as long as its events are read, and 60 s afterwards."""
 
     def __init__(self, send: Send, reading: asyncio.Task[None]) -> None:
         self._send, self._reading = send, reading
+        self._is_begun = False
 
-    async def __call__(self, message: Message) -> None:
+    async def send_all(self, unread: Unread) -> None:
+        """Send all that is written, then end."""
+        async for chunk in unread.chunks():
+            await self._add(chunk)
+        await self._end()
+
+    async def fail(self, refusal: Refusal, line: int) -> None:
+        """End with an error; an answer that has not begun is left to who can still give it a status."""
+        if self._is_begun:
+            await self._add(_error(line, refusal.message, refusal.kind))
+            await self._end()
+
+    async def _begin(self) -> None:
+        if not self._is_begun:
+            self._is_begun = True
+            headers = [(b"content-type", b"application/jsonl")]
+            await self._wait({"type": "http.response.start", "status": 200, "headers": headers})
+
+    async def _add(self, data: bytes) -> None:
+        await self._begin()
+        await self._wait({"type": "http.response.body", "body": data, "more_body": True})
+
+    async def _end(self) -> None:
+        await self._begin()
+        await self._wait({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _wait(self, message: Message) -> None:
         sending = asyncio.ensure_future(self._send(message))
         try:
             await asyncio.wait({sending, self._reading}, return_when=asyncio.FIRST_COMPLETED)
@@ -125,23 +187,6 @@ class _Patient:
             raise ClientGone from None
         finally:
             sending.cancel()
-
-
-async def _send_all(send: Send, unread: Unread) -> None:
-    is_begun = False
-    async for chunk in unread.chunks():
-        if not is_begun:
-            await _begin(send)
-            is_begun = True
-        await send({"type": "http.response.body", "body": chunk, "more_body": True})
-    if not is_begun:
-        await _begin(send)
-    await send({"type": "http.response.body", "body": b"", "more_body": False})
-
-
-async def _begin(send: Send) -> None:
-    headers = [(b"content-type", b"application/jsonl")]
-    await send({"type": "http.response.start", "status": 200, "headers": headers})
 
 
 async def _received(receive: Receive) -> AsyncGenerator[bytes]:
@@ -164,14 +209,6 @@ async def _received(receive: Receive) -> AsyncGenerator[bytes]:
         more = message.get("more_body", False)
 
 
-async def _decide(moderator: Moderator, champion: Champion, *, batch: Batch, call: Call) -> Iterator[bytes]:
-    table = champion.live.spec.events
-    parsed = [(number, _parsed(table, line)) for number, line in batch]
-    events = [event for _, event in parsed if isinstance(event, dict)]
-    decided = iter(await moderator.decide(champion, events, call=call) if events else [])
-    return (_line(n, answer(next(decided)) if isinstance(e, dict) else e) for n, e in parsed)
-
-
 def _parsed(table: str, line: bytes) -> dict[str, Any] | InvalidEvent:
     if len(line) > MAX_LINE:
         return InvalidEvent(f"the line is longer than {MAX_LINE} bytes")
@@ -181,7 +218,11 @@ def _parsed(table: str, line: bytes) -> dict[str, Any] | InvalidEvent:
         return error
 
 
-def _line(number: int, result: Any) -> bytes:
+def _line(number: int, result: Answer | InvalidEvent) -> bytes:
     if isinstance(result, InvalidEvent):
-        result = {"line": number, "error": {"message": str(result), "type": "invalid_event"}}
+        return _error(number, str(result), "invalid_event")
     return msgspec.json.encode(result) + b"\n"
+
+
+def _error(number: int, message: str, kind: str) -> bytes:
+    return msgspec.json.encode({"line": number, "error": {"message": message, "type": kind}}) + b"\n"

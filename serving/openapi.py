@@ -88,7 +88,11 @@ def _table() -> dict[str, Any]:
 
 
 def _bulk() -> dict[str, Any]:
-    lines = {"type": "string", "description": "One event per line; one answer or error per line comes back."}
+    lines = {
+        "type": "string",
+        "description": "One event per line; one answer or error per line comes back. An error of another type than "
+        "`invalid_event` is the last: it names why the answers end, and the first line that is not answered.",
+    }
     operation = _operation("Decide a stream of events", lines, media="application/jsonl")
     content = {"required": True, "content": {"application/jsonl": {"schema": lines}}}
     return {"post": operation | {"requestBody": content, "parameters": [_parameter("detector", "query")]}}

@@ -18,15 +18,17 @@ from tests.serving.decisions import record
 
 @dataclass
 class Deciding:
-    """Allows everything and remembers what it was asked in one call; first raises `fails`, one at each call."""
+    """Allows everything and remembers what it was asked in one call; at some calls, counted from 0, it fails."""
 
-    fails: list[Exception] = field(default_factory=list)
+    fails_at: dict[int, Exception] = field(default_factory=dict)
+    num_calls: int = 0
     asked: list[list[str]] = field(default_factory=list)
 
     async def decide(self, _: object, events: Sequence[dict[str, Any]], *, call: Call) -> list[Record]:
         await asyncio.sleep(0)
-        if self.fails:
-            raise self.fails.pop(0)
+        self.num_calls += 1
+        if error := self.fails_at.get(self.num_calls - 1):
+            raise error
         self.asked.append([event["event_id"] for event in events])
         return [record({**event, "text": None}, request_id=call.request_id) for event in events]
 

@@ -5,10 +5,12 @@ from typing import Any
 
 import pytest
 
+from serving.batcher import Overloaded
 from serving.bulk import Unread
-from serving.guard import ClientGone
+from serving.decision_log import LogFull
+from serving.guard import ClientGone, Refusal
 from serving.lines import MAX_LINE, MOST_LINES
-from tests.serving.bulk_exchange import Exchange, event
+from tests.serving.bulk_exchange import Deciding, Exchange, event
 
 
 async def collect(unread: Unread) -> bytes:
@@ -116,3 +118,57 @@ def test_what_has_arrived_is_answered_before_its_client_sends_more(tmp_path: Pat
     answers = asyncio.run(exchange.run(in_turns()))
 
     assert [answer["event_id"] for answer in answers] == ["e0", "e10", "e1", "e11", "e2", "e12"]
+
+
+async def four_batches() -> AsyncIterator[bytes]:
+    for first in range(0, 4 * MOST_LINES, MOST_LINES):
+        yield b"".join(event(number) for number in range(first, first + MOST_LINES))
+
+
+def test_a_batch_that_is_refused_because_too_much_is_waiting_is_decided_later(tmp_path: Path) -> None:
+    deciding = Deciding(fails_at={call: Overloaded("4096 events are waiting") for call in (1, 2, 4)})
+
+    answers = asyncio.run(Exchange(tmp_path, deciding).run(four_batches()))
+
+    assert [answer["event_id"] for answer in answers] == [f"e{number}" for number in range(4 * MOST_LINES)]
+    assert [len(asked) for asked in deciding.asked] == [MOST_LINES] * 4
+
+
+@pytest.mark.parametrize(
+    ("error", "raised", "message", "kind"),
+    [
+        (LogFull("no room"), Refusal, "no room", "log_full"),
+        (KeyError("what a person wrote"), KeyError, "the service failed; name the request id", "internal_error"),
+    ],
+)
+def test_a_failure_behind_the_first_answer_is_its_last_line_also_for_a_client_that_sends_everything_first(
+    tmp_path: Path, error: Exception, raised: type[Exception], message: str, kind: str
+) -> None:
+    async def exchange() -> Exchange:
+        is_all_sent = asyncio.Event()
+
+        async def everything() -> AsyncIterator[bytes]:
+            async for chunk in four_batches():
+                yield chunk
+            is_all_sent.set()
+
+        made = Exchange(tmp_path, Deciding(fails_at={2: error}), taken=is_all_sent.wait)
+        with pytest.raises(raised):
+            await made.run(everything())
+        return made
+
+    made = asyncio.run(exchange())
+
+    assert len(made.answered()) == 2 * MOST_LINES + 1
+    assert made.answered()[-1] == {"line": 2 * MOST_LINES + 1, "error": {"message": message, "type": kind}}
+    assert made.messages[-1] == {"type": "http.response.body", "body": b"", "more_body": False}
+
+
+def test_a_failure_before_the_first_answer_is_left_to_the_guard(tmp_path: Path) -> None:
+    made = Exchange(tmp_path, Deciding(fails_at={0: LogFull("no room")}))
+
+    with pytest.raises(Refusal) as refusal:
+        asyncio.run(made.run(four_batches()))
+
+    assert (refusal.value.status, refusal.value.headers) == (503, ((b"retry-after", b"1"),))
+    assert made.messages == []
