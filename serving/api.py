@@ -1,25 +1,24 @@
 """The HTTP routes: take a request apart, let the moderator decide, put the answer together."""
 
 import asyncio
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import msgspec
 from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import FileResponse, RedirectResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from serving.batcher import Overloaded
 from serving.bulk import BulkAnswer
-from serving.decision_log import LogFull
+from serving.errors import REFUSED, refusal_of
 from serving.events import InvalidEvent, parse_body, parse_events
 from serving.guard import Refusal, error_body
 from serving.live import Live
-from serving.moderator import Moderator, NotServed
+from serving.moderator import Moderator
 from serving.openai_shape import moderation, parse_moderation
 from serving.openapi import document
 from serving.past import Past
@@ -164,7 +163,7 @@ BENTOML = ("/healthz", "/livez", "/readyz", "/docs.json", "/schema.json", TABLES
 
 def build_app(bentoml: ASGIApp | None) -> Starlette:
     """The routes as one ASGI app, with BentoML's own behind them; `app.state.desk` is set by whoever runs it."""
-    refused = dict.fromkeys(_REFUSED, _refused)
+    refused = dict.fromkeys(REFUSED, _refused)
     theirs = [Route(path, bentoml) for path in BENTOML] if bentoml else []
     app = Api(routes=[*ROUTES, *theirs], exception_handlers=refused)
     app.router.redirect_slashes = False
@@ -174,7 +173,8 @@ def build_app(bentoml: ASGIApp | None) -> Starlette:
 class Api(Starlette):
     """Calls the three most asked routes itself: Starlette's layers before them took a fifth of the event loop's time.
 
-    What these did for a route is done here, where an error is a refusal, and by the guard, where it is any other.
+    What these did for a route is done here, where an error is a refusal, and by the guard, where it is any other. So it
+    is for bulk streams, whose errors Starlette would hide from the guard once the answer has begun.
     """
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -186,38 +186,24 @@ class Api(Starlette):
         request = Request({**scope, "app": self}, receive)
         try:
             response = await endpoint(request)
-        except _REFUSED as error:
+        except REFUSED as error:
             response = await _refused(request, error)
         await response(scope, receive, send)
 
 
-_DIRECT = {"/v1/decisions": decisions, "/v1/scores": scores, "/v1/moderations": moderations}
-_REFUSALS: dict[type[Exception], tuple[int, str]] = {
-    InvalidEvent: (400, "invalid_request"),
-    NotServed: (404, "not_served"),
-    Overloaded: (429, "overloaded"),
-    LogFull: (503, "log_full"),
+_DIRECT: Mapping[str, Callable[[Request], Awaitable[ASGIApp]]] = {
+    "/v1/decisions": decisions,
+    "/v1/scores": scores,
+    "/v1/moderations": moderations,
+    "/v1/bulk": bulk,
 }
-_REFUSED: tuple[type[Exception], ...] = (Refusal, HTTPException, *_REFUSALS)
 
 
 async def _refused(request: Request, error: Exception) -> Response:
-    refusal = _refusal(error)
+    refusal = refusal_of(error)
     headers = {name.decode(): value.decode() for name, value in refusal.headers}
-    if refusal.status in (429, 503):
-        headers["retry-after"] = "1"
     body = error_body(refusal, request.scope["mews.request_id"])
     return Response(body, refusal.status, headers, media_type="application/json")
-
-
-def _refusal(error: Exception) -> Refusal:
-    if isinstance(error, Refusal):
-        return error
-    if isinstance(error, HTTPException):
-        headers = tuple((name.lower().encode(), value.encode()) for name, value in (error.headers or {}).items())
-        return Refusal(error.status_code, "http_error", error.detail, headers)
-    status, kind = _REFUSALS[type(error)]
-    return Refusal(status, kind, str(error))
 
 
 def _find(desk: Desk, decision_id: str) -> bytes | None:

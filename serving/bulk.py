@@ -2,22 +2,26 @@
 
 import asyncio
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
 import msgspec
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
+from serving.batcher import Overloaded
+from serving.errors import REFUSED, refusal_of
 from serving.events import InvalidEvent, parse_events
-from serving.guard import ClientGone, Refusal
+from serving.guard import ClientGone, Refusal, failed
+from serving.lines import MAX_LINE, Batch, Batches
 from serving.moderator import Champion, Moderator
 from serving.queues import Call
-from serving.record import answer
+from serving.record import Answer, Record, answer
 
-MAX_LINE = 1 << 20
-BATCH = 128
 IDLE_S = 60.0
+AGAIN_S = 0.1
+QUIET_S = 0.05  # after which what has arrived is decided: its client may wait for that before it sends more
 MAX_UNREAD = 1 << 30
 _CHUNK = 1 << 16
 
@@ -26,32 +30,71 @@ class BulkAnswer:
     """The answer to a stream of events: each line leaves as soon as it is decided and the client takes it.
 
     What the client does not take yet waits in a file, so that reading its events never waits for it: most clients read
-    nothing before they have sent everything, and both sides would wait for ever. Sending and taking may last; 60 s
-    without either, or 1 GiB that is not taken, end the exchange.
+    nothing before they have sent everything, and both sides would wait for ever. Both may last. The exchange ends when
+    no event comes for 60 s, when the client takes nothing for 60 s after the last event, or when it leaves 1 GiB. What
+    is refused because too much is waiting is tried again for 60 s. An answer that has begun and cannot go on ends with
+    a line that names the error and the first line that is not answered.
     """
 
     def __init__(self, moderator: Moderator, champion: Champion, *, call: Call, spool: Path) -> None:
         self._moderator, self._champion, self._call, self._spool = moderator, champion, call, spool
+        self._next = 1  # the first line that is not answered
 
     async def __call__(self, _: Scope, receive: Receive, send: Send) -> None:
-        """Read, decide and answer at the same time."""
+        """Read, decide and answer at the same time; what ends it early is raised when the client was told."""
         with Unread(self._spool) as unread:
-            reading = asyncio.create_task(self._decide_all(receive, unread))
+            reading = asyncio.create_task(self._read_all(receive, unread))
+            reply = _Reply(send, reading)
             try:
-                await _send_all(send, unread)
+                await reply.send_all(unread)
+            except ClientGone:
+                raise
+            except REFUSED as error:
+                refusal = refusal_of(error)
+                await reply.fail(refusal, self._next)
+                raise refusal from error
+            except Exception:
+                await reply.fail(failed(), self._next)
+                raise
             finally:
                 reading.cancel()
                 await asyncio.gather(reading, return_exceptions=True)
 
-    async def _decide_all(self, receive: Receive, unread: "Unread") -> None:
-        try:
-            async for batch in _batches(_received(receive)):
-                lines = await _decide(self._moderator, self._champion, batch=batch, call=self._call)
-                unread.write(b"".join(lines))
-        except Exception as error:  # noqa: BLE001  # carried to the task that answers
-            unread.end(error)
-        else:
-            unread.end()
+    async def _read_all(self, receive: Receive, unread: "Unread") -> None:
+        async with aclosing(_received(receive)) as chunks:
+            try:
+                await self._decide_all(chunks, unread)
+            except Exception as error:  # noqa: BLE001  # carried to the task that answers
+                unread.end(error)
+                async for _ in chunks:  # a client that sends everything first learns of it only then
+                    pass
+            else:
+                unread.end()
+
+    async def _decide_all(self, chunks: AsyncIterator[bytes], unread: "Unread") -> None:
+        batches = Batches()
+        async for chunk in chunks:
+            await self._answer(batches.add(chunk) if chunk else batches.waiting(), unread)
+        await self._answer(batches.end(), unread)
+
+    async def _answer(self, batches: Iterable[Batch], unread: "Unread") -> None:
+        for batch in batches:
+            parsed = [(number, _parsed(self._champion.live.spec.events, line)) for number, line in batch]
+            events = [event for _, event in parsed if isinstance(event, dict)]
+            decided = iter(await self._decide(events) if events else [])
+            unread.write(b"".join(_line(n, answer(next(decided)) if isinstance(e, dict) else e) for n, e in parsed))
+            self._next = batch[-1][0] + 1
+
+    async def _decide(self, events: list[dict[str, Any]]) -> list[Record]:
+        clock = asyncio.get_running_loop().time
+        last = clock() + IDLE_S
+        while True:
+            try:
+                return await self._moderator.decide(self._champion, events, call=self._call)
+            except Overloaded:  # and none of them is decided
+                if clock() > last:
+                    raise
+            await asyncio.sleep(AGAIN_S)
 
 
 class Unread:
@@ -101,91 +144,85 @@ class Unread:
             raise self._error
 
 
-async def _send_all(send: Send, unread: Unread) -> None:
-    is_begun = False
-    async for chunk in unread.chunks():
-        if not is_begun:
-            await _begin(send)
-            is_begun = True
+class _Reply:
+    """Sends what is answered; waits for the client as long as its events are read, and 60 s afterwards."""
+
+    def __init__(self, send: Send, reading: asyncio.Task[None]) -> None:
+        self._send, self._reading = send, reading
+        self._is_begun = False
+
+    async def send_all(self, unread: Unread) -> None:
+        """Send all that is written, then end."""
+        async for chunk in unread.chunks():
+            await self._add(chunk)
+        await self._end()
+
+    async def fail(self, refusal: Refusal, line: int) -> None:
+        """End with an error; an answer that has not begun is left to who can still give it a status."""
+        if self._is_begun:
+            await self._add(_error(line, refusal.message, refusal.kind))
+            await self._end()
+
+    async def _begin(self) -> None:
+        if not self._is_begun:
+            self._is_begun = True
+            headers = [(b"content-type", b"application/jsonl")]
+            await self._wait({"type": "http.response.start", "status": 200, "headers": headers})
+
+    async def _add(self, data: bytes) -> None:
+        await self._begin()
+        await self._wait({"type": "http.response.body", "body": data, "more_body": True})
+
+    async def _end(self) -> None:
+        await self._begin()
+        await self._wait({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _wait(self, message: Message) -> None:
+        sending = asyncio.ensure_future(self._send(message))
         try:
+            await asyncio.wait({sending, self._reading}, return_when=asyncio.FIRST_COMPLETED)
             async with asyncio.timeout(IDLE_S):
-                await send({"type": "http.response.body", "body": chunk, "more_body": True})
+                await sending
         except TimeoutError:
             raise ClientGone from None
-    if not is_begun:
-        await _begin(send)
-    await send({"type": "http.response.body", "body": b"", "more_body": False})
+        finally:
+            sending.cancel()
 
 
-async def _begin(send: Send) -> None:
-    headers = [(b"content-type", b"application/jsonl")]
-    await send({"type": "http.response.start", "status": 200, "headers": headers})
-
-
-async def _received(receive: Receive) -> AsyncIterator[bytes]:
+async def _received(receive: Receive) -> AsyncGenerator[bytes]:
+    """What comes; an empty chunk where nothing more comes for a moment."""
     more = True
     while more:
+        receiving = asyncio.ensure_future(receive())
         try:
+            if not (await asyncio.wait({receiving}, timeout=QUIET_S))[0]:
+                yield b""
             async with asyncio.timeout(IDLE_S):
-                message = await receive()
+                message = await receiving
         except TimeoutError:
             raise Refusal(408, "too_slow", f"nothing came for {IDLE_S:g} s") from None
+        finally:
+            receiving.cancel()
         if message["type"] == "http.disconnect":
             raise ClientGone
         yield message.get("body", b"")
         more = message.get("more_body", False)
 
 
-async def lines(stream: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """Split a stream at newlines; a line over the limit ends it, since what follows cannot be trusted."""
-    rest = b""
-    async for chunk in stream:
-        *whole, rest = (rest + chunk).split(b"\n")
-        for line in whole:
-            yield line
-        if len(rest) > MAX_LINE:
-            raise InvalidEvent(f"a line is longer than {MAX_LINE} bytes")
-    if rest:
-        yield rest
-
-
-async def _batches(stream: AsyncIterator[bytes]) -> AsyncIterator[list[tuple[int, bytes | InvalidEvent]]]:
-    batch: list[tuple[int, bytes | InvalidEvent]] = []
-    number = 0
-    try:
-        async for line in lines(stream):
-            number += 1
-            if line.strip():
-                batch.append((number, line))
-            if len(batch) == BATCH:
-                yield batch
-                batch = []
-    except InvalidEvent as error:
-        batch.append((number + 1, error))
-    if batch:
-        yield batch
-
-
-async def _decide(
-    moderator: Moderator, champion: Champion, *, batch: list[tuple[int, bytes | InvalidEvent]], call: Call
-) -> Iterator[bytes]:
-    table = champion.live.spec.events
-    parsed = [(number, _parsed(table, line)) for number, line in batch]
-    events = [event for _, event in parsed if isinstance(event, dict)]
-    decided = iter(await moderator.decide(champion, events, call=call) if events else [])
-    return (_line(n, answer(next(decided)) if isinstance(e, dict) else e) for n, e in parsed)
-
-
-def _parsed(table: str, line: bytes | InvalidEvent) -> dict[str, Any] | InvalidEvent:
-    if isinstance(line, InvalidEvent):
-        return line
+def _parsed(table: str, line: bytes) -> dict[str, Any] | InvalidEvent:
+    if len(line) > MAX_LINE:
+        return InvalidEvent(f"the line is longer than {MAX_LINE} bytes")
     try:
         return parse_events(table, [line])[0]
     except InvalidEvent as error:
         return error
 
 
-def _line(number: int, result: Any) -> bytes:
+def _line(number: int, result: Answer | InvalidEvent) -> bytes:
     if isinstance(result, InvalidEvent):
-        result = {"line": number, "error": {"message": str(result), "type": "invalid_event"}}
+        return _error(number, str(result), "invalid_event")
     return msgspec.json.encode(result) + b"\n"
+
+
+def _error(number: int, message: str, kind: str) -> bytes:
+    return msgspec.json.encode({"line": number, "error": {"message": message, "type": kind}}) + b"\n"

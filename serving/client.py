@@ -41,7 +41,7 @@ class Scores(msgspec.Struct, frozen=True):
 
 
 class LineError(msgspec.Struct, frozen=True):
-    """A line of a bulk request that was no event."""
+    """A line of a bulk request that was no event (`invalid_event`), or with which the answers end, and why."""
 
     line: int
     error: dict[str, str]

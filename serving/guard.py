@@ -59,13 +59,19 @@ class Limits:
     max_strangers: int = 64  # and by anybody
 
 
-def _retry_after(seconds: int) -> tuple[tuple[bytes, bytes], ...]:
+def retry_after(seconds: int) -> tuple[tuple[bytes, bytes], ...]:
+    """The header that says when to come again."""
     return ((b"retry-after", str(seconds).encode()),)
 
 
 def busy() -> Refusal:
     """There is no place for one more request."""
-    return Refusal(429, "overloaded", "too many requests are under way", _retry_after(1))
+    return Refusal(429, "overloaded", "too many requests are under way", retry_after(1))
+
+
+def failed() -> Refusal:
+    """A bug; nothing of the request is repeated."""
+    return Refusal(500, "internal_error", "the service failed; name the request id")
 
 
 def error_body(refusal: Refusal, request_id: str) -> bytes:
@@ -129,7 +135,7 @@ class Guard:
             exchange.status = 499
         except Exception as error:  # noqa: BLE001  # the last edge: a bug is answered without a word of the request
             exchange.error = _where(error)
-            await exchange.refuse(Refusal(500, "internal_error", "the service failed; name the request id"))
+            await exchange.refuse(failed())
         finally:
             if entered is not None:
                 self._room.leave(entered)
@@ -148,9 +154,7 @@ class Guard:
         if needed not in key.scopes:
             raise Refusal(403, "forbidden", f"this API key lacks the scope {needed!r}")
         if wait_s := self._rates.wait_s(key):
-            raise Refusal(
-                429, "rate_limited", f"more than {key.per_second:g} requests per second", _retry_after(wait_s)
-            )
+            raise Refusal(429, "rate_limited", f"more than {key.per_second:g} requests per second", retry_after(wait_s))
 
     def _until_read(self, scope: Scope) -> Room | None:
         """Where a request is until its body is here, which may take long and is not our work.
@@ -248,7 +252,8 @@ class _Exchange:
 
     async def refuse(self, refusal: Refusal) -> None:
         self.error = self.error or refusal.kind
-        if self.status:  # the answer has begun; all that can be done is to end it
+        if self.status:  # the answer has begun; it is counted as what it became
+            self.status = refusal.status
             return
         headers, body = refused(refusal, self.request_id)
         await self.send({"type": "http.response.start", "status": refusal.status, "headers": headers})

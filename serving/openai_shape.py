@@ -1,4 +1,8 @@
-"""The shape of OpenAI's moderation endpoint, so that clients written for it can point at this service."""
+"""The shape of OpenAI's moderation endpoint, so that clients written for it can point at this service.
+
+Such a client acts on `flagged` alone, so it is set also where no label is: what the policy holds because it could not
+be scored or because its score is uncertain must not pass.
+"""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,6 +11,7 @@ import msgspec
 
 from serving.events import MAX_TEXT, InvalidEvent, parse
 from serving.record import Record, answer
+from training.policy import Action
 
 DETECTOR = "content"
 MAX_INPUTS = 512
@@ -51,7 +56,7 @@ def _result(record: Record) -> dict[str, Any]:
     scores = record.scores or {}
     names = {label: _THEIR_NAMES.get(label, label) for label in scores}
     return {
-        "flagged": bool(record.labels),
+        "flagged": bool(record.labels) or record.action.severity > Action.LOG.severity,
         "categories": {names[label]: label in record.labels for label in scores},
         "category_scores": {names[label]: score for label, score in scores.items()},
         "category_applied_input_types": {names[label]: ["text"] for label in scores},

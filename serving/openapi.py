@@ -88,7 +88,11 @@ def _table() -> dict[str, Any]:
 
 
 def _bulk() -> dict[str, Any]:
-    lines = {"type": "string", "description": "One event per line; one answer or error per line comes back."}
+    lines = {
+        "type": "string",
+        "description": "One event per line; one answer or error per line comes back. An error of another type than "
+        "`invalid_event` is the last: it names why the answers end, and the first line that is not answered.",
+    }
     operation = _operation("Decide a stream of events", lines, media="application/jsonl")
     content = {"required": True, "content": {"application/jsonl": {"schema": lines}}}
     return {"post": operation | {"requestBody": content, "parameters": [_parameter("detector", "query")]}}
@@ -132,8 +136,9 @@ def _in_ecma(schema: Any) -> Any:
 
 def _answers() -> dict[str, Any]:
     string, number, flag = {"type": "string"}, {"type": "number"}, {"type": "boolean"}
+    flagged = "A label reached its threshold, or the action is harder than `log`, whatever led to it."
     result = {
-        "flagged": flag,
+        "flagged": flag | {"description": flagged},
         "categories": {"type": "object", "additionalProperties": flag},
         "category_scores": {"type": "object", "additionalProperties": number},
         "mews": _ref("Answer"),

@@ -1,3 +1,4 @@
+import json
 import os
 import resource
 import subprocess
@@ -85,6 +86,28 @@ def test_a_file_that_may_not_grow_is_answered_with_503_and_goes_on_when_it_may(
     parts.close()
     [sealed] = sealed_segments(team.home / "decisions")
     assert len(list(read_segment(sealed))) == 2
+
+
+def test_a_bulk_stream_that_a_full_disk_cuts_says_so_and_is_counted_and_noted_as_such(
+    parts: Parts, client: TestClient, team: Team, first: Bundle, caplog: pytest.LogCaptureFixture
+) -> None:
+    parts.tick()
+    [segment] = (team.home / "decisions").glob("*.open")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (segment.stat().st_size + SIZE, before[1]))
+    lines = json.dumps({"text": SPAM}).encode() + b"\n"
+    try:
+        answer = client.post(
+            "/v1/bulk?detector=content", content=lines * 2000, headers={"content-type": "application/jsonl"}
+        )
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+    *decided, last = map(json.loads, answer.text.splitlines())
+    assert 128 <= len(decided) < 2000
+    assert (last["line"], last["error"]["type"]) == (len(decided) + 1, "log_full")
+    assert 'mews_responses_total{route="/v1/bulk",status="503"} 1.0' in client.get("/metrics").text
+    assert [(r.status, r.error) for r in caplog.records if r.name == "mews.requests"] == [(503, "log_full")]  # type: ignore[attr-defined]
 
 
 def _fill(path: Path) -> None:
