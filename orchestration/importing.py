@@ -165,7 +165,7 @@ def _count_labels(connection: duckdb.DuckDBPyConnection, report: ImportReport) -
 
 
 def _write(lake: Lake, connection: duckdb.DuckDBPyConnection, *, report: ImportReport, table: str, name: str) -> None:
-    """Write each day of a table, unless the inbox or the events hold just that already."""
+    """Write each day of a table, unless just that is what the lake will hold of it anyway."""
     rows, moment = ("said", "known_us") if table == "labels" else ("judged", "event_us")
     good = "true" if table == "labels" else "flaw IS NULL"
     columns = ", ".join(TABLES[table].columns)
@@ -184,6 +184,8 @@ def _write(lake: Lake, connection: duckdb.DuckDBPyConnection, *, report: ImportR
 
 
 def _is_there(lake: Lake, table: str, batch: pa.Table, *, day: date, name: str) -> bool:
+    """Whether the rows wait in the inbox or, where no other rows wait there to replace them, were accepted."""
     places: tuple[Zone, ...] = ("inbox", "events")
     files = [lake.folder(zone, table, day) / f"{name}.parquet" for zone in places]
-    return any(pq.read_table(file, partitioning=None).equals(batch) for file in files if file.exists())
+    newest = next((file for file in files if file.exists()), None)
+    return newest is not None and bool(pq.read_table(newest, partitioning=None).equals(batch))

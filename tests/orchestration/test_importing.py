@@ -185,6 +185,17 @@ def test_a_corrected_source_replaces_what_it_brought_before(lake: Lake, tmp_path
     assert [row["text"] for row in inbox(lake)] == ["hello again"]
 
 
+def test_going_back_to_what_was_accepted_replaces_the_correction_that_waits(lake: Lake, tmp_path: Path) -> None:
+    import_events(lake, jsonl(tmp_path, GOOD), TEXTS)
+    (lake.root / "inbox").rename(lake.root / "events")
+    import_events(lake, jsonl(tmp_path, {**GOOD, "text": "hello again"}), TEXTS)
+
+    report = import_events(lake, jsonl(tmp_path, GOOD), TEXTS)
+
+    assert report.num_files_written == 1
+    assert [row["text"] for row in inbox(lake)] == ["hello"]
+
+
 def test_a_folder_is_imported_file_by_file(lake: Lake, tmp_path: Path) -> None:
     folder = tmp_path / "many"
     folder.mkdir()
