@@ -11,7 +11,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from feature_repo.lake import DAY_US, Lake, Zone, start_us
+from feature_repo.lake import DAY_US, Lake, Zone, literal, start_us
 from feature_repo.tables import TABLES
 from orchestration.import_sql import judged_sql, named_sql
 from orchestration.mapping import Mapping, load_mapping, quoted
@@ -100,7 +100,7 @@ def _files(source: Path) -> list[Path]:
 
 def _read(connection: duckdb.DuckDBPyConnection, file: Path, mapping: Mapping) -> None:
     """Number the rows of the file and keep the columns that the mapping names, in the table `given`."""
-    path = "'" + str(file).replace("'", "''") + "'"
+    path = literal(str(file))
     if file.suffix == ".parquet":
         scan = f"read_parquet({path})"
     elif file.suffix == ".csv":

@@ -7,7 +7,7 @@ from typing import Any, Literal, Self
 import yaml
 from pydantic import field_validator, model_validator
 
-from feature_repo.lake import DAY_US, start_us
+from feature_repo.lake import DAY_US, literal, start_us
 from feature_repo.tables import EVENT_TABLES
 from training.policy import Contract
 
@@ -211,8 +211,3 @@ def load_mapping(path: Path) -> Mapping:
 def quoted(name: str) -> str:
     """A column name in SQL."""
     return '"' + name.replace('"', '""') + '"'
-
-
-def literal(text: str) -> str:
-    """A text in SQL."""
-    return "'" + text.replace("'", "''") + "'"
