@@ -35,7 +35,8 @@ atexit.register(_end_quietly)  # the first to be registered is the last to run
 warnings.filterwarnings("ignore", ".* is currently in (beta|preview)")  # Dagster is pinned: read before a bump
 
 PROFILE = Annotated[
-    Literal["embedded", "team"], typer.Option(help="embedded: SQLite, no servers; team: PostgreSQL and Redis.")
+    Literal["embedded", "team"],
+    typer.Option(help="embedded: SQLite, no servers; team: PostgreSQL and Redis.", envvar="MEWS_PROFILE"),
 ]
 DETECTOR = Annotated[str, typer.Argument(help="Name of a detector: a folder under orchestration/defs/.")]
 
