@@ -4,11 +4,11 @@ from datetime import date
 from pathlib import Path
 from typing import Any, Literal, Self
 
-import yaml
 from pydantic import field_validator, model_validator
 
 from feature_repo.lake import DAY_US, literal, start_us
 from feature_repo.tables import EVENT_TABLES
+from training.contract_file import read_contract
 from training.policy import Contract
 
 TRUTH_VALUES = {"1": 1, "0": 0, "1.0": 1, "0.0": 0, "true": 1, "false": 0}
@@ -205,7 +205,7 @@ class Mapping(Contract):
 
 def load_mapping(path: Path) -> Mapping:
     """Read and check a mapping file."""
-    return Mapping.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+    return read_contract(path, Mapping)
 
 
 def quoted(name: str) -> str:

@@ -49,7 +49,7 @@ def test_a_digest_that_is_cut_too_short_signs_nothing(desk: Approvals, tmp_path:
 
     done = CliRunner().invoke(app, ["sign", release.digest[:length], "--as", "ada", "--yes"])
 
-    assert f"digest is {release.digest[:length]!r}; it must be at least 8" in str(done.exception)
+    assert f"digest is {release.digest[:length]!r}; it must be at least 8" in done.stderr
     assert desk.status(release).signed_by == ()
     assert desk.find(release.digest[:8]) == desk.find(release.digest) == release
 
@@ -68,5 +68,5 @@ def test_a_signed_release_challenges_until_somebody_ends_it(challenger: Bundle) 
 def test_what_challenges_nobody_cannot_be_ended(challenger: Bundle) -> None:
     ended = mews("end", challenger.digest[:12], "--reason", "seen enough")
 
-    assert isinstance(ended.exception, ValueError)
-    assert "challenges nobody" in str(ended.exception)
+    assert ended.exit_code == 1
+    assert "challenges nobody" in ended.stderr
