@@ -144,6 +144,20 @@ def test_a_bad_row_is_refused_by_number_column_and_class_of_value(
     assert {row["event_id"] for row in inbox(lake, "labels")} == {"x1"}
 
 
+def test_milliseconds_that_are_read_as_seconds_are_refused_row_by_row(lake: Lake, tmp_path: Path) -> None:
+    seconds = Mapping.model_validate({**TEXTS.model_dump(), "time": {"column": "at", "format": "seconds"}})
+    rows = [{**GOOD, "at": "1700000000"}, {**GOOD, "id": "x2", "at": "1700000000000"}]
+    rows.append({**GOOD, "id": "x3", "at": "253402300799"})  # its labels would be known a day after the last one
+
+    report = import_events(lake, jsonl(tmp_path, *rows), seconds)
+
+    assert [(r.row, r.column, r.reason) for r in report.rejections] == [
+        (2, "event_us", "after the year 9999"),
+        (3, "event_us", "after the year 9999"),
+    ]
+    assert [row["event_id"] for row in inbox(lake)] == ["x1"]
+
+
 def test_importing_again_changes_nothing(lake: Lake, tmp_path: Path) -> None:
     source = jsonl(tmp_path, GOOD, {**GOOD, "id": "x2", "at": "2026-03-02"})
     import_events(lake, source, TEXTS)
