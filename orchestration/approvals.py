@@ -77,6 +77,13 @@ class Approvals:
         roots = (self.settings.policies, self.shelves.hotfixes)
         return find(next((r for r in roots if any(r.glob(f"*/{prefix}*"))), self.settings.releases), prefix)
 
+    def release_of(self, detector: str, prefix: str) -> Bundle:
+        """The one release of a detector whose digest starts so; raises ValueError for any other bundle."""
+        release = self.find(prefix)
+        if release.name != detector or release.kind != "release":
+            raise ValueError(f"{prefix!r} is {release.subject}; it must be a release of {detector}")
+        return release
+
     def status(self, bundle: Bundle) -> Approval:
         """Where a bundle stands now."""
         return approval.status(self.ledger, self.people, bundle)
@@ -170,9 +177,7 @@ class Approvals:
 
     def evidence(self, detector: str, prefix: str, target: Path | None) -> Pack:
         """Write what answers for a release, with the policy that it was last deployed under, else the newest."""
-        release = self.find(prefix)
-        if release.name != detector or release.kind != "release":
-            raise ValueError(f"{prefix!r} is {release.subject}; it must be a release of {detector}")
+        release = self.release_of(detector, prefix)
         past = deployment.deployments(self.ledger, detector)
         under = next((d.policy for d in past if d.release == release.digest), None)
         name = read_spec(release).policy
