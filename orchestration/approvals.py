@@ -2,6 +2,7 @@
 
 import getpass
 import os
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from serving.release import find, read_spec, sealed_bundles
 from serving.standing import Approval
 
 PROJECT = Path(__file__).parent.parent
+_NAME = re.compile(r"\w[\w.@' -]{0,63}")
 
 
 class NothingSealed(LookupError):
@@ -124,7 +126,9 @@ class Approvals:
         return found
 
     def key_of(self, person: str) -> Path:
-        """Where a person's key lies when no other place is named."""
+        """Where a person's key lies when no other place is named; raises ValueError for what cannot name a file."""
+        if not _NAME.fullmatch(person):
+            raise ValueError(f"name is {person!r}; it must match {_NAME.pattern}")
         return self.settings.home / "keys" / f"{person}.pem"
 
     def servable(self, detector: str) -> Deployment | None:

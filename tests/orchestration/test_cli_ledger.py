@@ -50,6 +50,17 @@ def test_a_new_person_makes_a_key_and_two_people_let_them_in(desk: Approvals) ->
     assert "zoe: policy (ed25519)" in mews("people", "show").stdout
 
 
+@pytest.mark.parametrize("name", ["../../evil", "no/evil", ".", ""])
+def test_a_name_that_leads_out_of_the_home_gets_no_key(desk: Approvals, name: str) -> None:
+    before = set(desk.settings.home.parent.rglob("*.pem"))
+
+    made = mews("people", "key", name, answers="open sesame\nopen sesame\n")
+
+    assert made.exit_code == 1
+    assert f"name is {name!r}; it must match" in made.stderr
+    assert set(desk.settings.home.parent.rglob("*.pem")) == before
+
+
 def test_a_person_who_is_not_in_force_lets_nobody_in(desk: Approvals) -> None:
     add(desk, "zoe", "policy", create_key(desk.key_of("zoe"), None))
 
