@@ -258,6 +258,7 @@ def test_a_file_that_cannot_be_read_is_refused_without_its_content(lake: Lake, t
         ({"time": {}}, "exactly one of column and spread"),
         ({"time": {"spread": {"first": "2026-01-02", "last": "2026-01-01"}}}, "must not be before"),
         ({"labels": {"toxic": {"column": "bad", "values": {"yes": 2}}}}, "it must be 0, 1 or null"),
+        ({"labels": {"Fraud X": "bad"}}, "labels has 'Fraud X'; a label must match"),
         ({"event_id": {"column": "id", "constant": "x"}}, "exactly one"),
         ({"sampling_probability": 0.0}, "sampling_probability is 0.0"),
         ({"labels_known_after_days": -1}, "labels_known_after_days is -1"),
