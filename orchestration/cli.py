@@ -69,16 +69,18 @@ def demo_real(
 
 @app.command()
 def up(
+    *,
     profile: PROFILE = "embedded",
     dagster_port: Annotated[int, typer.Option(help="Port of the Dagster UI.")] = 3000,
     mlflow_port: Annotated[int, typer.Option(help="Port of the MLflow UI.")] = 5000,
     service_port: Annotated[int, typer.Option(help="Port of the service.")] = 8080,
+    code_port: Annotated[int, typer.Option(help="Port on which Dagster finds the detectors.")] = 4266,
 ) -> None:
     """Dagster, MLflow and the service under one supervisor; Ctrl-C stops all."""
     from orchestration.stack import Ports
     from orchestration.stack import up as keep_up
 
-    ports = Ports(dagster=dagster_port, mlflow=mlflow_port, service=service_port)
+    ports = Ports(dagster=dagster_port, mlflow=mlflow_port, service=service_port, code=code_port)
     raise typer.Exit(keep_up(profile, ports))
 
 
