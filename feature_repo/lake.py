@@ -41,6 +41,11 @@ def start_us(day: date) -> int:
     return int(datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp()) * 1_000_000
 
 
+def literal(text: str) -> str:
+    """A text in SQL."""
+    return "'" + text.replace("'", "''") + "'"
+
+
 def schema_of(table: Table) -> pa.Schema:
     """The columns of a table as Arrow types."""
     return pa.schema([(name, ARROW[column.type]) for name, column in table.columns.items()])
@@ -105,9 +110,9 @@ class Lake:
         if not files:
             nulls = ", ".join(f"CAST(NULL AS {c.type}) AS {n}" for n, c in columns.items()) or "NULL AS nothing"
             return f"SELECT {nulls} WHERE false"
-        quoted = ", ".join(f"'{file}'" for file in files)
+        listed = ", ".join(literal(str(file)) for file in files)
         names = ", ".join(columns) or "* EXCLUDE (day)"
-        return f"SELECT {names} FROM read_parquet([{quoted}], hive_partitioning = true, union_by_name = true)"  # noqa: S608
+        return f"SELECT {names} FROM read_parquet([{listed}], hive_partitioning = true, union_by_name = true)"  # noqa: S608
 
 
 def days_between(first: date, last: date) -> list[date]:

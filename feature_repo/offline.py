@@ -21,6 +21,8 @@ from feast.infra.offline_stores.offline_store import RetrievalJob, RetrievalMeta
 from feast.infra.registry.base_registry import BaseRegistry
 from feast.types import Float64, Int64, String
 
+from feature_repo.lake import literal
+
 _TYPES = {Int64: "BIGINT", Float64: "DOUBLE", String: "VARCHAR"}
 
 
@@ -128,7 +130,7 @@ class _Join(RetrievalJob):
         )
         first = self._first - (view.ttl or timedelta(days=36_500))
         has_rows = connection.execute("SELECT file FROM glob(?) LIMIT 1", [source.path]).fetchall()
-        stored = f"read_parquet('{source.path}')" if has_rows else f"({_no_rows(view)})"
+        stored = f"read_parquet({literal(source.path)})" if has_rows else f"({_no_rows(view)})"
         rows = f"""SELECT *, {at} AS _at, {created} AS _created FROM {stored}
                    WHERE _at BETWEEN TIMESTAMPTZ '{first}' AND TIMESTAMPTZ '{self._last}'"""  # noqa: S608
         connection.execute(f"CREATE TEMP VIEW punctual_{number} AS SELECT * FROM ({rows}) WHERE _created = _at")  # noqa: S608

@@ -10,7 +10,7 @@ import duckdb
 import pyarrow as pa
 from feast import FeatureStore
 
-from feature_repo.lake import Lake
+from feature_repo.lake import Lake, literal
 from feature_repo.splits import SPLIT_SQL
 from feature_repo.tables import EVENT_TABLES
 from feature_repo.windows import SERVICES, VIEWS
@@ -52,7 +52,7 @@ def build(
         joined = f"SELECT labelled.*, {taken} FROM labelled JOIN features USING (event_id)"  # noqa: S608
         query = SPLIT_SQL.format(rows=joined)
         out.mkdir(parents=True, exist_ok=True)
-        connection.execute(f"COPY ({query}) TO '{out / 'data.parquet'}' (FORMAT parquet, COMPRESSION zstd)")
+        connection.execute(f"COPY ({query}) TO {literal(str(out / 'data.parquet'))} (FORMAT parquet, COMPRESSION zstd)")
     manifest = {
         "events": events,
         "labels": list(labels),

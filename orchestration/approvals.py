@@ -2,6 +2,7 @@
 
 import getpass
 import os
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from serving.release import find, read_spec, sealed_bundles
 from serving.standing import Approval
 
 PROJECT = Path(__file__).parent.parent
+_NAME = re.compile(r"\w[\w.@' -]{0,63}")
 
 
 class NothingSealed(LookupError):
@@ -77,6 +79,13 @@ class Approvals:
         roots = (self.settings.policies, self.shelves.hotfixes)
         return find(next((r for r in roots if any(r.glob(f"*/{prefix}*"))), self.settings.releases), prefix)
 
+    def release_of(self, detector: str, prefix: str) -> Bundle:
+        """The one release of a detector whose digest starts so; raises ValueError for any other bundle."""
+        release = self.find(prefix)
+        if release.name != detector or release.kind != "release":
+            raise ValueError(f"{prefix!r} is {release.subject}; it must be a release of {detector}")
+        return release
+
     def status(self, bundle: Bundle) -> Approval:
         """Where a bundle stands now."""
         return approval.status(self.ledger, self.people, bundle)
@@ -117,7 +126,9 @@ class Approvals:
         return found
 
     def key_of(self, person: str) -> Path:
-        """Where a person's key lies when no other place is named."""
+        """Where a person's key lies when no other place is named; raises ValueError for what cannot name a file."""
+        if not _NAME.fullmatch(person):
+            raise ValueError(f"name is {person!r}; it must match {_NAME.pattern}")
         return self.settings.home / "keys" / f"{person}.pem"
 
     def servable(self, detector: str) -> Deployment | None:
@@ -170,9 +181,7 @@ class Approvals:
 
     def evidence(self, detector: str, prefix: str, target: Path | None) -> Pack:
         """Write what answers for a release, with the policy that it was last deployed under, else the newest."""
-        release = self.find(prefix)
-        if release.name != detector or release.kind != "release":
-            raise ValueError(f"{prefix!r} is {release.subject}; it must be a release of {detector}")
+        release = self.release_of(detector, prefix)
         past = deployment.deployments(self.ledger, detector)
         under = next((d.policy for d in past if d.release == release.digest), None)
         name = read_spec(release).policy

@@ -10,7 +10,7 @@ from pathlib import Path
 import duckdb
 import pyarrow.parquet as pq
 
-from feature_repo.lake import Lake
+from feature_repo.lake import Lake, literal
 from feature_repo.tables import TABLES
 from orchestration import usual
 
@@ -152,5 +152,5 @@ def _is_new(kept: list[Path]) -> str:
 
 
 def _parquet(files: list[Path], *, is_partitioned: bool = True) -> str:
-    names = ", ".join(f"'{file}'" for file in files)
+    names = ", ".join(literal(str(file)) for file in files)
     return f"read_parquet([{names}], hive_partitioning = {is_partitioned}, union_by_name = true)"

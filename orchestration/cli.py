@@ -9,10 +9,11 @@ from typing import Annotated, Literal
 
 import typer
 
-from orchestration import cli_data, cli_ledger, cli_releases, cli_serving
+from orchestration import cli_data, cli_ledger, cli_mistakes, cli_releases, cli_serving
 
 app = typer.Typer(
     name="mews",
+    cls=cli_mistakes.Commands,
     help="Train, prove, release, serve, watch and undo the detectors that guard an AI service.",
     no_args_is_help=True,
     pretty_exceptions_show_locals=False,
@@ -35,7 +36,8 @@ atexit.register(_end_quietly)  # the first to be registered is the last to run
 warnings.filterwarnings("ignore", ".* is currently in (beta|preview)")  # Dagster is pinned: read before a bump
 
 PROFILE = Annotated[
-    Literal["embedded", "team"], typer.Option(help="embedded: SQLite, no servers; team: PostgreSQL and Redis.")
+    Literal["embedded", "team"],
+    typer.Option(help="embedded: SQLite, no servers; team: PostgreSQL and Redis.", envvar="MEWS_PROFILE"),
 ]
 DETECTOR = Annotated[str, typer.Argument(help="Name of a detector: a folder under orchestration/defs/.")]
 
@@ -51,13 +53,8 @@ def demo(
 ) -> None:
     """From raw events to approved, answering detectors, in one go, in a simulated service whose truth is known."""
     from orchestration.demo import run_demo
-    from orchestration.story import HomeInUse, StageFailed
 
-    try:
-        run_demo(seed=seed, profile=profile, num_accounts=num_accounts, retrained=retrained, only=only)
-    except (HomeInUse, StageFailed) as error:
-        typer.secho(str(error), fg="red", err=True)
-        raise typer.Exit(1) from None
+    run_demo(seed=seed, profile=profile, num_accounts=num_accounts, retrained=retrained, only=only)
 
 
 @app.command()
@@ -65,28 +62,25 @@ def demo_real(
     data: Annotated[Path, typer.Option(help="Folder of the data sets.", envvar="MEWS_DATA")] = Path("../shared/data"),
 ) -> None:
     """The same chain on public data: texts with eleven labels, and the Fraud Detection Handbook's card payments."""
-    from orchestration.demo_real import NoData, run_demo_real
-    from orchestration.story import HomeInUse, StageFailed
+    from orchestration.demo_real import run_demo_real
 
-    try:
-        run_demo_real(data)
-    except (HomeInUse, NoData, StageFailed) as error:
-        typer.secho(str(error), fg="red", err=True)
-        raise typer.Exit(1) from None
+    run_demo_real(data)
 
 
 @app.command()
 def up(
+    *,
     profile: PROFILE = "embedded",
     dagster_port: Annotated[int, typer.Option(help="Port of the Dagster UI.")] = 3000,
     mlflow_port: Annotated[int, typer.Option(help="Port of the MLflow UI.")] = 5000,
     service_port: Annotated[int, typer.Option(help="Port of the service.")] = 8080,
+    code_port: Annotated[int, typer.Option(help="Port on which Dagster finds the detectors.")] = 4266,
 ) -> None:
     """Dagster, MLflow and the service under one supervisor; Ctrl-C stops all."""
     from orchestration.stack import Ports
     from orchestration.stack import up as keep_up
 
-    ports = Ports(dagster=dagster_port, mlflow=mlflow_port, service=service_port)
+    ports = Ports(dagster=dagster_port, mlflow=mlflow_port, service=service_port, code=code_port)
     raise typer.Exit(keep_up(profile, ports))
 
 
@@ -123,10 +117,10 @@ def run(
 @app.command()
 def search(detector: DETECTOR) -> None:
     """Look for better settings of a detector's fit on its newest training set; a search that was stopped goes on."""
-    from orchestration.runs import materialize
+    from orchestration.runs import run_detector
     from orchestration.settings import Settings
 
-    result = materialize(Settings.from_environment(), [f"{detector}/search"], is_shown=True)
+    result = run_detector(Settings.from_environment(), detector, stages=["search"], is_shown=True)
     typer.echo(result.line)
     raise typer.Exit(0 if result.is_success else 1)
 

@@ -18,7 +18,7 @@ import duckdb
 import pyarrow.parquet as pq
 
 from feature_repo.forget import forget_online
-from feature_repo.lake import Lake
+from feature_repo.lake import Lake, literal
 from feature_repo.tables import EVENT_TABLES
 from orchestration.batches import is_readable
 from orchestration.detectors import read_detectors
@@ -149,7 +149,7 @@ def _take_out(connection: duckdb.DuckDBPyConnection, rows: Rows, done: Forgotten
         ):
             done.left += [left] if left not in done.left else []
         return 0
-    source = f"read_parquet('{rows.file}', hive_partitioning = false)"
+    source = f"read_parquet({literal(str(rows.file))}, hive_partitioning = false)"
     counted = f"SELECT count(*), count(*) FILTER ({about}) FROM {source}"  # noqa: S608
     [(num_rows, num_about)] = connection.execute(counted).fetchall()
     if not num_about:
@@ -159,7 +159,7 @@ def _take_out(connection: duckdb.DuckDBPyConnection, rows: Rows, done: Forgotten
     else:
         partial = rows.file.with_name(f".{rows.file.name}.forgetting")
         kept = f"SELECT * FROM {source} WHERE NOT coalesce({about}, false)"  # noqa: S608
-        connection.execute(f"COPY ({kept}) TO '{partial}' (FORMAT parquet, COMPRESSION zstd)")
+        connection.execute(f"COPY ({kept}) TO {literal(str(partial))} (FORMAT parquet, COMPRESSION zstd)")
         os.replace(partial, rows.file)  # noqa: PTH105
     _note_in_manifest(rows.file)
     done.rows[rows.place] += num_about

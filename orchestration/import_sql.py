@@ -1,5 +1,8 @@
 """The lake's contract as SQL over a foreign file: what each column becomes, and which rows break it and why."""
 
+from datetime import date
+
+from feature_repo.lake import DAY_US, start_us
 from feature_repo.tables import EVENT_TABLES, Column
 from orchestration.mapping import Mapping, quoted
 
@@ -49,9 +52,15 @@ def _own_flaws(mapping: Mapping) -> list[Flaw]:
         (f"NOT ({first})", "event_id", "repeated"),
         ("event_us IS NULL", "event_us", "not a moment"),
         ("event_us < 0", "event_us", "before 1970"),
+        (f"event_us >= {_end_us(mapping)}", "event_us", "after the year 9999"),
         ("split = '?'", "split", "not a known value"),
     ]
     return flaws + [(f"{quoted('label_' + name)} = -1", name, "not a known value") for name in mapping.labels]
+
+
+def _end_us(mapping: Mapping) -> int:
+    """The first moment that, or whose labels, belong to a day without a date; the lake's folders are dates."""
+    return start_us(date.max) + DAY_US - int(mapping.labels_known_after_days * DAY_US)
 
 
 def _flaws(name: str, column: Column) -> list[Flaw]:

@@ -11,7 +11,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from feature_repo.lake import DAY_US, Lake, Zone, start_us
+from feature_repo.lake import DAY_US, Lake, Zone, literal, start_us
 from feature_repo.tables import TABLES
 from orchestration.import_sql import judged_sql, named_sql
 from orchestration.mapping import Mapping, load_mapping, quoted
@@ -100,7 +100,7 @@ def _files(source: Path) -> list[Path]:
 
 def _read(connection: duckdb.DuckDBPyConnection, file: Path, mapping: Mapping) -> None:
     """Number the rows of the file and keep the columns that the mapping names, in the table `given`."""
-    path = "'" + str(file).replace("'", "''") + "'"
+    path = literal(str(file))
     if file.suffix == ".parquet":
         scan = f"read_parquet({path})"
     elif file.suffix == ".csv":
@@ -165,7 +165,7 @@ def _count_labels(connection: duckdb.DuckDBPyConnection, report: ImportReport) -
 
 
 def _write(lake: Lake, connection: duckdb.DuckDBPyConnection, *, report: ImportReport, table: str, name: str) -> None:
-    """Write each day of a table, unless the inbox or the events hold just that already."""
+    """Write each day of a table, unless just that is what the lake will hold of it anyway."""
     rows, moment = ("said", "known_us") if table == "labels" else ("judged", "event_us")
     good = "true" if table == "labels" else "flaw IS NULL"
     columns = ", ".join(TABLES[table].columns)
@@ -184,6 +184,8 @@ def _write(lake: Lake, connection: duckdb.DuckDBPyConnection, *, report: ImportR
 
 
 def _is_there(lake: Lake, table: str, batch: pa.Table, *, day: date, name: str) -> bool:
+    """Whether the rows wait in the inbox or, where no other rows wait there to replace them, were accepted."""
     places: tuple[Zone, ...] = ("inbox", "events")
     files = [lake.folder(zone, table, day) / f"{name}.parquet" for zone in places]
-    return any(pq.read_table(file, partitioning=None).equals(batch) for file in files if file.exists())
+    newest = next((file for file in files if file.exists()), None)
+    return newest is not None and bool(pq.read_table(newest, partitioning=None).equals(batch))

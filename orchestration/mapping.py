@@ -1,17 +1,19 @@
 """How a foreign file becomes rows of the lake: the small YAML that a person writes, and the SQL it stands for."""
 
+import re
 from datetime import date
 from pathlib import Path
 from typing import Any, Literal, Self
 
-import yaml
 from pydantic import field_validator, model_validator
 
-from feature_repo.lake import DAY_US, start_us
-from feature_repo.tables import EVENT_TABLES
+from feature_repo.lake import DAY_US, literal, start_us
+from feature_repo.tables import EVENT_TABLES, LABELS
+from training.contract_file import read_contract
 from training.policy import Contract
 
 TRUTH_VALUES = {"1": 1, "0": 0, "1.0": 1, "0.0": 0, "true": 1, "false": 0}
+_LABEL = LABELS.columns["label"].pattern or ""
 UNITS_US = {"seconds": 1_000_000, "milliseconds": 1_000, "microseconds": 1}
 
 
@@ -188,6 +190,8 @@ class Mapping(Contract):
         for name in self.columns:
             if name not in known:
                 raise ValueError(f"columns.{name} is no column of {self.table}; it has {', '.join(sorted(known))}")
+        if wrong := [name for name in self.labels if not re.fullmatch(_LABEL, name)]:
+            raise ValueError(f"labels has {wrong[0]!r}; a label must match {_LABEL}")
         if self.labels_known_after_days < 0:
             raise ValueError(f"labels_known_after_days is {self.labels_known_after_days}; it must be at least 0")
         if not 0 < self.sampling_probability <= 1:
@@ -205,14 +209,9 @@ class Mapping(Contract):
 
 def load_mapping(path: Path) -> Mapping:
     """Read and check a mapping file."""
-    return Mapping.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+    return read_contract(path, Mapping)
 
 
 def quoted(name: str) -> str:
     """A column name in SQL."""
     return '"' + name.replace('"', '""') + '"'
-
-
-def literal(text: str) -> str:
-    """A text in SQL."""
-    return "'" + text.replace("'", "''") + "'"

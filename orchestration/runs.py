@@ -11,6 +11,7 @@ from shutil import copyfile
 import dagster as dg
 
 from orchestration.approvals import who
+from orchestration.detectors import read_detectors
 from orchestration.settings import Settings
 
 STAGES = ("training_set", "candidate", "release", "deployment")
@@ -81,6 +82,8 @@ def run_detector(
     is_shown: bool = False,
 ) -> RunResult:
     """Run a detector's chain from its training set to the stage `until`, or just the stages named."""
+    if detector not in (known := read_detectors(settings.defs)):
+        raise ValueError(f"detector is {detector!r}; it must be one of {', '.join(known)}")
     if until not in STAGES:
         raise ValueError(f"until is {until!r}; it must be one of {', '.join(STAGES)}")
     chosen = stages or STAGES[: STAGES.index(until) + 1]

@@ -1,7 +1,7 @@
 """Scores a file of events with a release: one probability column per label, the flagged labels and the action."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,20 +50,13 @@ def score_file(
     spec, scorer = read_spec(release), cascade.load(verify(release.path, release.digest).path)
     thresholds = json.loads((release.path / "thresholds.json").read_text(encoding="utf-8"))
     cuts = {label: Cut.of(thresholds[label]) for label in spec.labels}
-    writer, num_rows = None, 0
-    partial = output.with_name(f".{output.name}.partial")
-    file = pq.ParquetFile(source)
-    for batch in file.iter_batches(ROWS):
-        rows = with_features(settings.lake, spec, pa.Table.from_batches([batch]))
-        scored = _scored(batch, rows, scorer.score(rows), cuts=cuts, policy=policy)
-        writer = writer or pq.ParquetWriter(partial, scored.schema, compression="zstd")
-        writer.write_table(scored)
-        num_rows += scored.num_rows
-        report(num_rows, file.metadata.num_rows)
-    if writer is not None:
-        writer.close()
-        partial.replace(output)
-    return num_rows
+
+    def scored(batch: pa.RecordBatch) -> pa.Table:
+        rows = with_features(settings.lake, spec, pa.Table.from_batches([batch])) if batch.num_rows else []
+        scores = scorer.score(rows) if rows else np.empty((0, len(cuts)), np.float32)
+        return _scored(batch, rows, scores, cuts=cuts, policy=policy)
+
+    return _write(pq.ParquetFile(source), output, scored=scored, report=report)
 
 
 def with_features(lake: Lake, spec: DetectorSpec, events: pa.Table) -> list[Mapping[str, Any]]:
@@ -80,9 +73,22 @@ def with_features(lake: Lake, spec: DetectorSpec, events: pa.Table) -> list[Mapp
     return rows
 
 
+def _write(file: pq.ParquetFile, output: Path, *, scored: Callable[[pa.RecordBatch], pa.Table], report: Report) -> int:
+    """Write what was scored in one rename, also where a file has no rows; returns how many it has."""
+    num_rows, partial = 0, output.with_name(f".{output.name}.partial")
+    schema = scored(pa.RecordBatch.from_pylist([], schema=file.schema_arrow)).schema
+    with pq.ParquetWriter(partial, schema, compression="zstd") as writer:
+        for batch in file.iter_batches(ROWS):
+            writer.write_table(scored(batch))
+            num_rows += batch.num_rows
+            report(num_rows, file.metadata.num_rows)
+    partial.replace(output)
+    return num_rows
+
+
 def _chosen(desk: Approvals, detector: str, prefix: str | None) -> tuple[Bundle, Policy]:
-    if prefix:
-        release = desk.find(prefix)
+    if prefix is not None:
+        release = desk.release_of(detector, prefix)
         return release, read_policy(desk.newest_policy(read_spec(release).policy))
     deployed = desk.servable(detector)
     if deployed is None:

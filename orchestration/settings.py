@@ -33,22 +33,23 @@ class Settings:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Self:
-        """Read MEWS_* and MLFLOW_TRACKING_URI; what is not set has the value of one laptop."""
+        """Read MEWS_* and MLFLOW_TRACKING_URI; what is not set, or is empty, has the value of one laptop."""
+        given = {name: value for name, value in environment.items() if value}
         profiles: dict[str, Profile] = {"embedded": "embedded", "team": "team"}
-        profile = environment.get("MEWS_PROFILE", "embedded")
+        profile = given.get("MEWS_PROFILE", "embedded")
         if profile not in profiles:
             raise ValueError(f"MEWS_PROFILE is {profile!r}; it must be 'embedded' or 'team'")
         return cls(
-            home=Path(environment.get("MEWS_HOME", ".mews")).absolute(),
+            home=Path(given.get("MEWS_HOME", ".mews")).absolute(),
             profile=profiles[profile],
-            mlflow_uri=environment.get("MLFLOW_TRACKING_URI", ""),
-            redis=environment.get("MEWS_REDIS", ""),
-            registry_uri=environment.get("MEWS_FEAST_REGISTRY", ""),
-            spark=environment.get("MEWS_SPARK", ""),
-            webhook_url=environment.get("MEWS_WEBHOOK_URL", ""),
-            service_url=environment.get("MEWS_SERVICE_URL", cls.service_url).rstrip("/"),
-            first_day=date.fromisoformat(environment.get("MEWS_FIRST_DAY", "2018-01-01")),
-            memory_limit=environment.get("MEWS_MEMORY_LIMIT", "4GB"),
+            mlflow_uri=given.get("MLFLOW_TRACKING_URI", ""),
+            redis=given.get("MEWS_REDIS", ""),
+            registry_uri=given.get("MEWS_FEAST_REGISTRY", ""),
+            spark=given.get("MEWS_SPARK", ""),
+            webhook_url=given.get("MEWS_WEBHOOK_URL", ""),
+            service_url=given.get("MEWS_SERVICE_URL", cls.service_url).rstrip("/"),
+            first_day=date.fromisoformat(given.get("MEWS_FIRST_DAY", "2018-01-01")),
+            memory_limit=given.get("MEWS_MEMORY_LIMIT", "4GB"),
         )
 
     @property

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import duckdb
 
+from feature_repo.lake import literal
 from feature_repo.tables import Column, Table
 
 NUM_DAYS = 7  # that a day is compared with
@@ -37,7 +38,7 @@ def lay(  # all of it says which days are compared with which
     """
     names = ", ".join(dict.fromkeys([moment, *spread_columns(table)]))
     earliest = f"day={min(days) - timedelta(2 * NUM_DAYS)}"
-    listed = ", ".join(f"'{file}'" for file in files if file.parent.name >= earliest)
+    listed = ", ".join(literal(str(file)) for file in files if file.parent.name >= earliest)
     recent = f"SELECT CAST(day AS DATE) AS day, {names} FROM read_parquet([{listed}], {_READ})"  # noqa: S608
     connection.execute(f"CREATE VIEW recent AS {recent}")
     wanted = f"day BETWEEN '{min(days)}' AND '{max(days)}'"

@@ -60,8 +60,11 @@ def parse_scopes(names: list[str]) -> list[Scope]:
 
 
 def read_keys(path: Path) -> list[Key]:
-    """The keys in a file; none where there is no file."""
-    return msgspec.json.decode(path.read_bytes(), type=list[Key]) if path.exists() else []
+    """The keys in a file; none where there is no file. Raises ValueError where it holds something else."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=list[Key]) if path.exists() else []
+    except msgspec.DecodeError as error:
+        raise ValueError(f"{path.name} is no list of keys: {error}") from error
 
 
 def scope_of(method: str, path: str) -> Scope:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import shutil
 import subprocess
 import tempfile
@@ -12,6 +13,8 @@ from serving.bundle import Bundle, describe, read, seal
 from training.detector import DetectorSpec
 from training.policy import Contract, Policy
 
+_LEAST_DIGITS = 8  # of a digest
+_PREFIX = re.compile(rf"[0-9a-f]{{{_LEAST_DIGITS},}}")
 _EVIDENCE = ("evaluation.json", "verdict.json", "card.md")
 
 
@@ -77,7 +80,12 @@ def sealed_bundles(root: Path, name: str | None = None) -> list[Bundle]:
 
 
 def find(root: Path, prefix: str) -> Bundle:
-    """The one bundle whose digest begins so; raises ValueError where there is none or more than one."""
+    """The one bundle whose digest begins so; raises ValueError where there is none or more than one.
+
+    A short beginning, such as that of an unset shell variable, names none: somebody is about to sign it.
+    """
+    if not _PREFIX.fullmatch(prefix):
+        raise ValueError(f"digest is {prefix!r}; it must be at least {_LEAST_DIGITS} characters of 0-9 and a-f")
     found = [f for f in root.glob("*/*") if f.name.startswith(prefix) and not f.name.startswith(".")]
     if len(found) != 1:
         raise ValueError(f"digest {prefix!r} names {len(found)} bundles in {root.name}; it must name one")

@@ -65,7 +65,7 @@ class Mews:
     """Reads the environment and builds the parts; a release is loaded as soon as one is deployed."""
 
     def __init__(self) -> None:
-        home, keys = Path(os.environ.get("MEWS_HOME", ".mews")).absolute(), os.environ.get("MEWS_API_KEYS_FILE")
+        home, keys = Path(os.environ.get("MEWS_HOME") or ".mews").absolute(), os.environ.get("MEWS_API_KEYS_FILE")
         stores = {"redis": os.environ.get("MEWS_REDIS", ""), "registry_uri": os.environ.get("MEWS_FEAST_REGISTRY", "")}
         log_as_json()
         adopt(Path(__file__).parents[1] / SEALED, home)

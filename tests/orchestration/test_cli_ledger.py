@@ -50,13 +50,24 @@ def test_a_new_person_makes_a_key_and_two_people_let_them_in(desk: Approvals) ->
     assert "zoe: policy (ed25519)" in mews("people", "show").stdout
 
 
+@pytest.mark.parametrize("name", ["../../evil", "no/evil", ".", ""])
+def test_a_name_that_leads_out_of_the_home_gets_no_key(desk: Approvals, name: str) -> None:
+    before = set(desk.settings.home.parent.rglob("*.pem"))
+
+    made = mews("people", "key", name, answers="open sesame\nopen sesame\n")
+
+    assert made.exit_code == 1
+    assert f"name is {name!r}; it must match" in made.stderr
+    assert set(desk.settings.home.parent.rglob("*.pem")) == before
+
+
 def test_a_person_who_is_not_in_force_lets_nobody_in(desk: Approvals) -> None:
     add(desk, "zoe", "policy", create_key(desk.key_of("zoe"), None))
 
     done = mews("people", "propose", "--as", "zoe", "--yes")
 
     assert done.exit_code != 0
-    assert "belongs to nobody" in str(done.exception)
+    assert "belongs to nobody" in done.stderr
     assert "not reviewed: adds zoe as policy" in mews("people", "show").stdout
 
 
@@ -76,7 +87,7 @@ def test_an_encrypted_key_asks_for_its_passphrase(desk: Approvals) -> None:
     wrong = mews("people", "propose", "--as", "zoe", "--yes", answers="guess\n")
     right = mews("people", "propose", "--as", "zoe", "--yes", answers="open sesame\n")
 
-    assert "wrong passphrase" in str(wrong.exception)
+    assert "wrong passphrase" in wrong.stderr
     assert right.exit_code == 0
 
 
@@ -167,4 +178,4 @@ def test_a_key_that_no_agent_holds_is_said(desk: Approvals, agent: str) -> None:
 
     done = mews("people", "propose", "--as", "ada", "--yes")
 
-    assert "no ssh-agent holds this person's key" in str(done.exception)
+    assert "no ssh-agent holds this person's key" in done.stderr

@@ -180,6 +180,15 @@ def test_a_file_that_cannot_be_read_is_named_as_left(settings: Settings, lake: L
     assert forget(settings, ANN).left == ["quarantine/payments: part.parquet is no Parquet"]
 
 
+def test_a_file_with_an_apostrophe_in_its_name_is_written_again_without_the_account(
+    settings: Settings, lake: Lake
+) -> None:
+    file = lake.write("inbox", "payments", with_ann(payments(FIRST)), day=FIRST, name="o'brien")
+
+    assert forget(settings, ANN).rows == {"inbox/payments": 20}
+    assert pq.read_metadata(file).num_rows == 180
+
+
 def test_what_others_decided_today_stays(settings: Settings, lake: Lake, vault: Vault) -> None:
     log(settings.decisions, *(record(request(n), vault=vault, text="theirs") for n in range(5)))
 

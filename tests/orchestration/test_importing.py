@@ -144,6 +144,20 @@ def test_a_bad_row_is_refused_by_number_column_and_class_of_value(
     assert {row["event_id"] for row in inbox(lake, "labels")} == {"x1"}
 
 
+def test_milliseconds_that_are_read_as_seconds_are_refused_row_by_row(lake: Lake, tmp_path: Path) -> None:
+    seconds = Mapping.model_validate({**TEXTS.model_dump(), "time": {"column": "at", "format": "seconds"}})
+    rows = [{**GOOD, "at": "1700000000"}, {**GOOD, "id": "x2", "at": "1700000000000"}]
+    rows.append({**GOOD, "id": "x3", "at": "253402300799"})  # its labels would be known a day after the last one
+
+    report = import_events(lake, jsonl(tmp_path, *rows), seconds)
+
+    assert [(r.row, r.column, r.reason) for r in report.rejections] == [
+        (2, "event_us", "after the year 9999"),
+        (3, "event_us", "after the year 9999"),
+    ]
+    assert [row["event_id"] for row in inbox(lake)] == ["x1"]
+
+
 def test_importing_again_changes_nothing(lake: Lake, tmp_path: Path) -> None:
     source = jsonl(tmp_path, GOOD, {**GOOD, "id": "x2", "at": "2026-03-02"})
     import_events(lake, source, TEXTS)
@@ -183,6 +197,17 @@ def test_a_corrected_source_replaces_what_it_brought_before(lake: Lake, tmp_path
 
     assert report.num_files_written == 1
     assert [row["text"] for row in inbox(lake)] == ["hello again"]
+
+
+def test_going_back_to_what_was_accepted_replaces_the_correction_that_waits(lake: Lake, tmp_path: Path) -> None:
+    import_events(lake, jsonl(tmp_path, GOOD), TEXTS)
+    (lake.root / "inbox").rename(lake.root / "events")
+    import_events(lake, jsonl(tmp_path, {**GOOD, "text": "hello again"}), TEXTS)
+
+    report = import_events(lake, jsonl(tmp_path, GOOD), TEXTS)
+
+    assert report.num_files_written == 1
+    assert [row["text"] for row in inbox(lake)] == ["hello"]
 
 
 def test_a_folder_is_imported_file_by_file(lake: Lake, tmp_path: Path) -> None:
@@ -233,6 +258,7 @@ def test_a_file_that_cannot_be_read_is_refused_without_its_content(lake: Lake, t
         ({"time": {}}, "exactly one of column and spread"),
         ({"time": {"spread": {"first": "2026-01-02", "last": "2026-01-01"}}}, "must not be before"),
         ({"labels": {"toxic": {"column": "bad", "values": {"yes": 2}}}}, "it must be 0, 1 or null"),
+        ({"labels": {"Fraud X": "bad"}}, "labels has 'Fraud X'; a label must match"),
         ({"event_id": {"column": "id", "constant": "x"}}, "exactly one"),
         ({"sampling_probability": 0.0}, "sampling_probability is 0.0"),
         ({"labels_known_after_days": -1}, "labels_known_after_days is -1"),

@@ -1,8 +1,16 @@
+from pathlib import Path
+
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
 
-from orchestration.scoring import _scored
+from orchestration.approvals import Approvals
+from orchestration.scoring import _scored, _write, score_file
+from orchestration.settings import Settings
 from serving.cuts import Cut
+from serving.release import seal_release
+from tests.serving.trust.conftest import make_run
 from training.policy import Action, LabelPolicy, Policy
 
 SPAM = LabelPolicy(definition="bulk messages", action=Action.HOLD, uncertain=Action.WARN)
@@ -22,3 +30,29 @@ def test_a_file_is_decided_as_the_service_would_by_segment_and_in_the_band_of_un
 
     assert found["action"].to_pylist() == ["hold", "allow", "warn"]
     assert found["flagged"].to_pylist() == [["spam"], [], []]
+
+
+def test_a_file_without_rows_is_written_without_rows(tmp_path: Path) -> None:
+    source, output = tmp_path / "events.parquet", tmp_path / "scored.parquet"
+    pq.write_table(pa.table({"event_us": pa.array([], pa.int64())}), source)
+    output.write_text("of the day before")
+
+    def scored(batch: pa.RecordBatch) -> pa.Table:
+        none = np.empty((0, 1), np.float32)
+        return _scored(batch, [], none, cuts={"spam": Cut(0.9)}, policy=Policy(name="content", labels={"spam": SPAM}))
+
+    num_rows = _write(pq.ParquetFile(source), output, scored=scored, report=lambda *_: None)
+
+    assert num_rows == 0
+    assert pq.read_table(output).column_names == ["event_us", "p_spam", "flagged", "action"]
+
+
+def test_a_release_of_another_detector_scores_nothing(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path)
+    release = seal_release(make_run(tmp_path / "run"), settings.releases, lineage={"started_by": "tom"})
+
+    for prefix, told in ((release.digest[:12], "must be a release of content"), ("", "must be at least 8")):
+        with pytest.raises(ValueError, match=told):
+            score_file(settings, "content", tmp_path / "in", output=tmp_path / "out", prefix=prefix)
+
+    assert Approvals(settings).release_of("payment_fraud", release.digest[:12]) == release

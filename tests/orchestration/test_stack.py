@@ -1,5 +1,6 @@
 """What `mews up` starts in each profile, and that killing any of it leaves nothing stuck."""
 
+import inspect
 import json
 import os
 import signal
@@ -15,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from orchestration import stack
+from orchestration import cli, stack
 from orchestration.child import Process
 from orchestration.process_tree import kill_marked, marked
 from orchestration.supervisor import Supervisor, supervise
@@ -105,6 +106,14 @@ def test_a_taken_port_ends_the_command_with_the_flag_to_use(
 
     assert code == 1
     assert f"port {ports.mlflow} for mlflow is taken; choose another with --mlflow-port" in capsys.readouterr().out
+
+
+def test_every_port_has_the_flag_that_a_taken_one_tells_of(tmp_path: Path) -> None:
+    options = inspect.signature(cli.up).parameters
+
+    for process in stack.processes(tmp_path, profile="embedded", ports=stack.Ports()):
+        if process.port:
+            assert options[f"{process.name}_port"].default == process.port
 
 
 # The real stack, once for the tests below; the service has its own test, for it needs no Dagster.

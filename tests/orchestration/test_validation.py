@@ -179,3 +179,13 @@ def test_the_patch_is_still_needed_and_names_the_installed_version(tmp_path: Any
             [gxe.ExpectColumnValuesToBeUnique(column="event_id")],
             id_column="event_id",
         )
+
+
+def test_a_file_with_an_apostrophe_in_its_name_is_accepted(lake: Lake) -> None:
+    lake.write("inbox", "payments", payments(FIRST), day=FIRST, name="o'brien")
+
+    report = validate_batch(lake, "payments", FIRST)
+
+    assert report.passed, report.reason
+    with lake.connect() as connection:
+        assert connection.execute("SELECT count(*) FROM payments").fetchall() == [(200,)]
