@@ -22,7 +22,7 @@ def main() -> None:
         "--curves-only", dest="until", action="store_const", const="curves", help="train, keep nothing"
     )
     parser.set_defaults(until="bundle")
-    home = Path(os.environ.get("MEWS_HOME", ".mews"))
+    home = Path(os.environ.get("MEWS_HOME") or ".mews")
     parser.add_argument("--cache", type=Path, default=home / "pretrained", help="what other runs have computed")
     parser.add_argument(
         "--checkpoint-every", type=float, default=EVERY_S, metavar="SECONDS", help="at least between two checkpoints"
