@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 IS_SMALL = os.environ.get("BENCH_SCALE") == "small"
-HOME = Path(os.environ.get("MEWS_HOME", ".mews"))
+HOME = Path(os.environ.get("MEWS_HOME") or ".mews")
 DATA = Path(os.environ.get("MEWS_DATA", "../shared/data"))
 
 
