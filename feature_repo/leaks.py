@@ -17,6 +17,7 @@ import pyarrow as pa
 from feature_repo.compute import features_at
 from feature_repo.lake import Lake
 from feature_repo.tables import EVENT_TABLES
+from feature_repo.training_set import sampled_as
 from feature_repo.view import Feature, View
 from feature_repo.windows import SERVICES, VIEWS
 
@@ -58,7 +59,8 @@ def find(lake: Lake, training_set: Path) -> list[Leak]:
     manifest = json.loads((training_set / "manifest.json").read_text(encoding="utf-8"))
     with lake.connect() as connection:
         connection.read_parquet(str(training_set / "data.parquet")).create_view("rows")
-        columns = [c for c in connection.table("rows").columns if c not in _BOOKKEEPING | set(manifest["labels"])]
+        known = {*_BOOKKEEPING, *manifest["labels"], *map(sampled_as, manifest["labels"])}
+        columns = [c for c in connection.table("rows").columns if c not in known]
         statistical = [leak for label in manifest["labels"] for leak in telling(connection, columns, label)]
         timely = [*early_labels(connection, manifest["cutoff_us"]), *mixed_splits(connection)]
         skew = list(skewed(connection, manifest["events"], manifest["feature_service"]))

@@ -23,7 +23,7 @@ _WIDE = """
     )
     SELECT event_id, max(known_us) AS known_us,
            arg_min(split, list_position(['test', 'calibration', 'validation', 'train'], split)) AS published_split,
-           max(sampling_probability) AS sampling_probability, {columns}
+           max(sampling_probability) AS sampling_probability, {sampled}, {columns}
     FROM verdicts WHERE place = 1 GROUP BY event_id
 """
 
@@ -41,7 +41,8 @@ def build(
     """Write `out/data.parquet`, one row per event with a verdict, and `out/manifest.json`, which is returned.
 
     Without a cutoff everything the lake knows counts. Features are those known at the event: Feast reads the row of
-    that moment, and no row that a later fact added.
+    that moment, and no row that a later fact added. `sampling_probability` is that of the event's likeliest draw; a
+    label of which some verdicts were drawn otherwise has a column of its own for that.
     """
     with lake.connect() as connection:
         cutoff_us = _last_known_us(connection) if cutoff_us is None else cutoff_us
@@ -74,13 +75,27 @@ def _labelled_events(
     connection: duckdb.DuckDBPyConnection, events: str, labels: Sequence[str], cutoff_us: int
 ) -> pa.Table:
     columns = ", ".join(f"max(CASE WHEN label = '{name}' THEN value END)::TINYINT AS \"{name}\"" for name in labels)
+    drawn = "max(CASE WHEN label = '{0}' THEN sampling_probability END) AS \"{1}\""
+    sampled = ", ".join(drawn.format(name, sampled_as(name)) for name in labels)
     names = ", ".join(f"'{name}'" for name in labels)
-    wide = _WIDE.format(events=events, cutoff_us=cutoff_us, names=names, columns=columns)
+    wide = _WIDE.format(events=events, cutoff_us=cutoff_us, names=names, columns=columns, sampled=sampled)
     query = f"SELECT e.*, w.* EXCLUDE (event_id) FROM {events} AS e JOIN ({wide}) AS w USING (event_id)"  # noqa: S608
     # Nobody can learn from an event whose content a policy did not keep.
     kept = [f"{name} IS NOT NULL" for name, column in EVENT_TABLES[events].columns.items() if column.is_forgettable]
     query += f" WHERE {' AND '.join(kept)}" if kept else ""
-    return connection.sql(f"{query} ORDER BY event_us, event_id").to_arrow_table()
+    rows = connection.sql(f"{query} ORDER BY event_us, event_id").to_arrow_table()
+    return rows.drop_columns([sampled_as(label) for label in labels if _is_of_event(rows, label)])
+
+
+def sampled_as(label: str) -> str:
+    """The column that says with which probability the verdicts of a label were drawn, where not like their events."""
+    return f"sampling_probability_{label}"
+
+
+def _is_of_event(rows: pa.Table, label: str) -> bool:
+    """Whether the verdicts of a label were drawn as the likeliest of their event's were."""
+    known = rows.filter(rows[label].is_valid())
+    return known[sampled_as(label)].fill_null(0).equals(known["sampling_probability"].fill_null(0))
 
 
 def _features(store: FeatureStore, rows: pa.Table, feature_service: str) -> pa.Table:

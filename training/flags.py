@@ -56,7 +56,7 @@ def confuse(test: Predictions, scores: Floats, *, thresholds: dict[str, Threshol
         rows = test.known(label)
         rows = rows[test.verdicts[rows, test.labels.index(label)] == 1]
         if len(rows):
-            weights = test.weights[rows]
+            weights = test.label_weights[rows, test.labels.index(label)]
             shares[label] = {name: float(np.average(flags[rows], weights=weights)) for name, flags in flagged.items()}
             num_rows[label] = len(rows)
     return Confusion(shares=shares, num_rows=num_rows)

@@ -3,6 +3,7 @@
 Shapes: N rows, L labels.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from training.metrics import Floats, Sample
 from training.near_duplicates import read_kept
 from training.segments import is_number
 
+SAMPLED = "sampling_probability"
 _ENTITY_COLUMNS = ("account_id", "card_id", "merchant_id", "device_id", "ip")
 _CARD_COLUMNS = ("card_id", "account_id")
 _ALWAYS_SLICED = ("source", "kind", "length", "script", "entity_seen", "account_age_s")
@@ -27,9 +29,10 @@ _ALWAYS_SLICED = ("source", "kind", "length", "script", "entity_seen", "account_
 class Predictions:
     """Scores and verdicts, row by row.
 
-    `logits` and `verdicts` are [N, L]. A verdict is 1, 0 or -1 (not known). A weight is 1 / sampling probability, and 0
-    for a row that was not drawn with a known probability (someone reported it): such rows teach, but say nothing about
-    the population.
+    `logits`, `verdicts` and `label_weights` are [N, L]. A verdict is 1, 0 or -1 (not known). A weight is 1 / sampling
+    probability, and 0 for what was not drawn with a known probability (someone reported it): it teaches, but says
+    nothing about the population. `weights` [N] are of the draw of a row that was the likeliest, for questions about all
+    of its labels; `label_weights` of the draw that each verdict came from.
     """
 
     labels: list[str]
@@ -39,6 +42,7 @@ class Predictions:
     logits: Floats
     verdicts: NDArray[np.int8]
     weights: Floats
+    label_weights: Floats
     entities: NDArray[np.int64]
     cards: NDArray[np.object_]
     slices: dict[str, NDArray[np.object_]]
@@ -53,7 +57,8 @@ class Predictions:
 
     def known(self, label: str) -> NDArray[np.intp]:
         """The rows that can say something about a label in the population."""
-        return np.flatnonzero((self.verdicts[:, self.labels.index(label)] >= 0) & (self.weights > 0))
+        column = self.labels.index(label)
+        return np.flatnonzero((self.verdicts[:, column] >= 0) & (self.label_weights[:, column] > 0))
 
     def slices_of(self, label: str) -> dict[str, NDArray[np.object_]]:
         """The segments of the rows that can say something about a label."""
@@ -65,7 +70,7 @@ class Predictions:
         return Sample(
             scores=scores[rows, column],
             labels=self.verdicts[rows, column] == 1,
-            weights=self.weights[rows],
+            weights=self.label_weights[rows, column],
             clusters=self.entities[rows],
         )
 
@@ -97,7 +102,8 @@ def _of(table: pa.Table, spec: DetectorSpec, training_set: Path) -> Predictions:
         event_us=_integers(table["event_us"], null=0),
         logits=np.column_stack([columns[f"logit_{label}"].to_numpy() for label in spec.labels]).astype(np.float32),
         verdicts=np.column_stack([_integers(table[label], null=-1) for label in spec.labels]).astype(np.int8),
-        weights=_weights(table),
+        weights=_weights(table, SAMPLED),
+        label_weights=np.column_stack([_weights(table, _own_column(name, table.column_names)) for name in spec.labels]),
         entities=_entities(table),
         cards=_objects(table[_first_filled(table, _CARD_COLUMNS) or "event_id"]),
         slices={name: _slice_values(table[name], thirds.get(name)) for name in names},
@@ -132,18 +138,22 @@ def _complete(table: pa.Table, training_set: Path, spec: DetectorSpec) -> pa.Tab
 
 
 def _facts(spec: DetectorSpec) -> list[str]:
-    wanted = ("event_us", "sampling_probability", *_ENTITY_COLUMNS, *_ALWAYS_SLICED, *spec.slices)
-    return list(dict.fromkeys(wanted))
+    own = [f"{SAMPLED}_{label}" for label in spec.labels]
+    return list(dict.fromkeys(("event_us", SAMPLED, *own, *_ENTITY_COLUMNS, *_ALWAYS_SLICED, *spec.slices)))
 
 
-def _weights(table: pa.Table) -> Floats:
-    if "sampling_probability" not in table.column_names:
+def _own_column(label: str, names: Sequence[str]) -> str:
+    """Where a table says with which probability the verdicts of a label were drawn: like the event, if it does not."""
+    own = f"{SAMPLED}_{label}"
+    return own if own in names else SAMPLED
+
+
+def _weights(table: pa.Table, name: str) -> Floats:
+    if name not in table.column_names:
         return np.ones(len(table))
-    probabilities = np.nan_to_num(table["sampling_probability"].to_numpy().astype(np.float64), nan=0.0)
+    probabilities = np.nan_to_num(table[name].to_numpy().astype(np.float64), nan=0.0)
     if probabilities.min(initial=0) < 0 or probabilities.max(initial=0) > 1:
-        raise ValueError(
-            f"sampling_probability spans [{probabilities.min()}, {probabilities.max()}]; it must be in [0, 1]"
-        )
+        raise ValueError(f"{name} spans [{probabilities.min()}, {probabilities.max()}]; it must be in [0, 1]")
     return np.divide(1.0, probabilities, out=np.zeros(len(table)), where=probabilities > 0)
 
 

@@ -32,6 +32,7 @@ def rows(kinds: list[str], verdicts: list[int]) -> Predictions:
         logits=np.zeros((num, 1), np.float32),
         verdicts=np.array(verdicts, np.int8)[:, None],
         weights=np.ones(num),
+        label_weights=np.ones((num, 1)),
         entities=np.arange(num),
         cards=np.array([""] * num, object),
         slices={"kind": np.array(kinds, object)},
