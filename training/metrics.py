@@ -107,13 +107,18 @@ def replicate(
 ) -> dict[str, Floats]:
     """Every metric on every replicate [R + 1]; NaN where a replicate has no row to measure it on.
 
-    `threshold` is one for all rows, or one per row [N].
+    `threshold` is one for all rows, or one per row [N]. Rows of one entity alone have no replicates: however often it
+    is drawn, it says the same.
     """
     order = np.argsort(-sample.scores, kind="stable")
     ordered = sample.where(order)
     columns = _additive_columns(ordered, threshold[order] if isinstance(threshold, np.ndarray) else threshold)
     chunks = [_metrics_of(ordered, weights_RN, columns) for weights_RN in _weights(ordered, draws_RC)]
-    return {name: np.concatenate([chunk[name] for chunk in chunks]) for name in chunks[0]}
+    found = {name: np.concatenate([chunk[name] for chunk in chunks]) for name in chunks[0]}
+    if np.ptp(sample.clusters) == 0:
+        for values_R in found.values():
+            values_R[1:] = np.nan
+    return found
 
 
 def estimate(values_R: Floats, *, is_biased: bool = False) -> Estimate | None:

@@ -71,5 +71,5 @@ def _within(
     values = test.slices[column][test.known(label)].astype(str)
     for value in np.unique(values):
         part = sample.where(values == value)
-        if min(part.labels.sum(), (~part.labels).sum()) >= _FEWEST_OF_EACH:
+        if min(part.labels.sum(), (~part.labels).sum()) >= _FEWEST_OF_EACH and np.ptp(part.clusters):
             yield replicate(part, draws)["auc"]

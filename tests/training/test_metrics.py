@@ -97,6 +97,14 @@ def test_repeating_the_rows_of_an_entity_does_not_narrow_the_interval() -> None:
     assert (ten_times.low, ten_times.high) == pytest.approx((once.low, once.high))
 
 
+def test_rows_of_one_entity_have_no_interval() -> None:
+    alone = sample_of(seed=3, num_entities=1)
+
+    values = replicate(alone, draw_replicates(1), threshold=0.5)
+
+    assert {estimate(values_R) for values_R in values.values()} == {None}
+
+
 def test_intervals_cover_the_population_about_as_often_as_they_say() -> None:
     population = sample_of(4, num_rows=400_000, num_entities=1, decimals=9)
     truth = roc_auc_score(population.labels, population.scores)
