@@ -68,7 +68,9 @@ def import_events(lake: Lake, source: Path, mapping: Mapping) -> ImportReport:
     """Bring the events and labels of a CSV, JSONL or Parquet file, or of a folder of them, into the inbox.
 
     Every row keeps the lake's contract or is refused. The files are named for mapping and path of the source, so a
-    second import of the same source changes nothing, and one of a corrected source replaces what it brought before.
+    second import of the same source changes nothing, and one of a corrected source replaces what it brought before to
+    the days that it holds. Its other days stay, since an export may be overwritten daily; an event that moved from one
+    of them is refused by validation, as its id is not new.
     Raises ValueError for a file that cannot be read at all or lacks a column that the mapping names.
     """
     report = ImportReport()
