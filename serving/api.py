@@ -91,8 +91,9 @@ async def scores(request: Request) -> Response:
 async def bulk(request: Request) -> BulkAnswer:
     """Decide a stream of events."""
     desk = _desk(request)
-    champion = desk.moderator.champion(request.query_params.get("detector", ""))
-    return BulkAnswer(desk.moderator, champion, call=_call(request), spool=desk.spool)
+    detector = request.query_params.get("detector", "")
+    desk.moderator.champion(detector)
+    return BulkAnswer(desk.moderator, detector, call=_call(request), spool=desk.spool)
 
 
 async def decision(request: Request) -> Response:

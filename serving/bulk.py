@@ -32,12 +32,13 @@ class BulkAnswer:
     What the client does not take yet waits in a file, so that reading its events never waits for it: most clients read
     nothing before they have sent everything, and both sides would wait for ever. Both may last. The exchange ends when
     no event comes for 60 s, when the client takes nothing for 60 s after the last event, or when it leaves 1 GiB. What
-    is refused because too much is waiting is tried again for 60 s. An answer that has begun and cannot go on ends with
-    a line that names the error and the first line that is not answered.
+    is refused because too much is waiting is tried again for 60 s. What is decided together is decided by the release
+    that is served by then. An answer that has begun and cannot go on ends with a line that names the error and, as
+    `ended_at_line`, the first line that is not answered.
     """
 
-    def __init__(self, moderator: Moderator, champion: Champion, *, call: Call, spool: Path) -> None:
-        self._moderator, self._champion, self._call, self._spool = moderator, champion, call, spool
+    def __init__(self, moderator: Moderator, detector: str, *, call: Call, spool: Path) -> None:
+        self._moderator, self._detector, self._call, self._spool = moderator, detector, call, spool
         self._next = 1  # the first line that is not answered
 
     async def __call__(self, _: Scope, receive: Receive, send: Send) -> None:
@@ -79,18 +80,19 @@ class BulkAnswer:
 
     async def _answer(self, batches: Iterable[Batch], unread: "Unread") -> None:
         for batch in batches:
-            parsed = [(number, _parsed(self._champion.live.spec.events, line)) for number, line in batch]
+            champion = self._moderator.champion(self._detector)
+            parsed = [(number, _parsed(champion.live.spec.events, line)) for number, line in batch]
             events = [event for _, event in parsed if isinstance(event, dict)]
-            decided = iter(await self._decide(events) if events else [])
+            decided = iter(await self._decide(champion, events) if events else [])
             unread.write(b"".join(_line(n, answer(next(decided)) if isinstance(e, dict) else e) for n, e in parsed))
             self._next = batch[-1][0] + 1
 
-    async def _decide(self, events: list[dict[str, Any]]) -> list[Record]:
+    async def _decide(self, champion: Champion, events: list[dict[str, Any]]) -> list[Record]:
         clock = asyncio.get_running_loop().time
         last = clock() + IDLE_S
         while True:
             try:
-                return await self._moderator.decide(self._champion, events, call=self._call)
+                return await self._moderator.decide(champion, events, call=self._call)
             except Overloaded:  # and none of them is decided
                 if clock() > last:
                     raise
@@ -160,7 +162,7 @@ class _Reply:
     async def fail(self, refusal: Refusal, line: int) -> None:
         """End with an error; an answer that has not begun is left to who can still give it a status."""
         if self._is_begun:
-            await self._add(_error(line, refusal.message, refusal.kind))
+            await self._add(_error("ended_at_line", line, refusal.message, kind=refusal.kind))
             await self._end()
 
     async def _begin(self) -> None:
@@ -220,9 +222,9 @@ def _parsed(table: str, line: bytes) -> dict[str, Any] | InvalidEvent:
 
 def _line(number: int, result: Answer | InvalidEvent) -> bytes:
     if isinstance(result, InvalidEvent):
-        return _error(number, str(result), "invalid_event")
+        return _error("line", number, str(result), kind="invalid_event")
     return msgspec.json.encode(result) + b"\n"
 
 
-def _error(number: int, message: str, kind: str) -> bytes:
-    return msgspec.json.encode({"line": number, "error": {"message": message, "type": kind}}) + b"\n"
+def _error(name: str, number: int, message: str, *, kind: str) -> bytes:
+    return msgspec.json.encode({name: number, "error": {"message": message, "type": kind}}) + b"\n"

@@ -41,7 +41,7 @@ class Scores(msgspec.Struct, frozen=True):
 
 
 class LineError(msgspec.Struct, frozen=True):
-    """A line of a bulk request that was no event (`invalid_event`), or with which the answers end, and why."""
+    """A line of a bulk request that was no event, and why."""
 
     line: int
     error: dict[str, str]
@@ -57,12 +57,25 @@ class _Refused(msgspec.Struct, frozen=True):
     error: _Refusal
 
 
+class _Ended(msgspec.Struct, frozen=True):
+    ended_at_line: int
+    error: _Refusal
+
+
 class ServiceError(Exception):
     """The service refused or failed; `kind` is for programs, the message for people."""
 
     def __init__(self, status: int, kind: str, message: str, request_id: str | None) -> None:
         super().__init__(f"{status} {kind}: {message} (request {request_id})")
         self.status, self.kind, self.request_id = status, kind, request_id
+
+
+class StreamEnded(Exception):
+    """The answers to a bulk request ended too soon; `line`, counted from 1, is the first that was not answered."""
+
+    def __init__(self, line: int, kind: str, message: str) -> None:
+        super().__init__(f"{kind}: {message} (from line {line} on nothing is answered)")
+        self.line, self.kind = line, kind
 
 
 @dataclass(frozen=True)
@@ -115,7 +128,8 @@ class Client:
     def bulk(self, detector: str, events: Iterable[Mapping[str, Any]]) -> Iterator[Answer | LineError]:
         """Decide any number of events; nothing is tried again, since some may have been decided.
 
-        An event that JSON cannot hold raises ValueError when its turn comes: those before it may have been decided.
+        Raises StreamEnded where the service cannot go on. An event that JSON cannot hold raises ValueError when its
+        turn comes: those before it may have been decided.
         """
         lines = (_encoded(event, index) + b"\n" for index, event in enumerate(events))
         asked: Any = {"params": {"detector": detector}, "headers": self._headers | _BULK}
@@ -182,7 +196,8 @@ class AsyncClient:
     async def bulk(self, detector: str, events: AsyncIterable[Mapping[str, Any]]) -> AsyncIterator[Answer | LineError]:
         """Decide any number of events; nothing is tried again, since some may have been decided.
 
-        An event that JSON cannot hold raises ValueError when its turn comes: those before it may have been decided.
+        Raises StreamEnded where the service cannot go on. An event that JSON cannot hold raises ValueError when its
+        turn comes: those before it may have been decided.
         """
 
         async def lines() -> AsyncIterator[bytes]:
@@ -254,6 +269,9 @@ def _seconds(retry_after: str) -> float:
 
 
 def _line(line: str) -> Answer | LineError:
+    if line.startswith('{"ended_at_line":'):
+        ended = msgspec.json.decode(line, type=_Ended)
+        raise StreamEnded(ended.ended_at_line, ended.error.type, ended.error.message)
     if line.startswith('{"line":'):
         return msgspec.json.decode(line, type=LineError)
     return msgspec.json.decode(line, type=Answer)

@@ -90,8 +90,8 @@ def _table() -> dict[str, Any]:
 def _bulk() -> dict[str, Any]:
     lines = {
         "type": "string",
-        "description": "One event per line; one answer or error per line comes back. An error of another type than "
-        "`invalid_event` is the last: it names why the answers end, and the first line that is not answered.",
+        "description": "One event per line; one answer or error per line comes back. Where the answers end too soon, "
+        "the last one is an error with `ended_at_line`, the first line that is not answered, in place of `line`.",
     }
     operation = _operation("Decide a stream of events", lines, media="application/jsonl")
     content = {"required": True, "content": {"application/jsonl": {"schema": lines}}}

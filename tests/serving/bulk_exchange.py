@@ -10,7 +10,7 @@ import msgspec
 from starlette.types import Message
 
 from serving.bulk import BulkAnswer
-from serving.moderator import Champion, Moderator
+from serving.moderator import Moderator, NotServed
 from serving.queues import Call
 from serving.record import Record
 from tests.serving.decisions import record
@@ -18,11 +18,20 @@ from tests.serving.decisions import record
 
 @dataclass
 class Deciding:
-    """Allows everything and remembers what it was asked in one call; at some calls, counted from 0, it fails."""
+    """Allows everything and remembers what it was asked in one call; at some calls, counted from 0, it fails.
+
+    After `served_for` calls no release is served.
+    """
 
     fails_at: dict[int, Exception] = field(default_factory=dict)
+    served_for: float = float("inf")
     num_calls: int = 0
     asked: list[list[str]] = field(default_factory=list)
+
+    def champion(self, detector: str) -> object:
+        if self.num_calls >= self.served_for:
+            raise NotServed(f"nothing is served for {detector}")
+        return _Texts()
 
     async def decide(self, _: object, events: Sequence[dict[str, Any]], *, call: Call) -> list[Record]:
         await asyncio.sleep(0)
@@ -65,8 +74,8 @@ class Exchange:
             self.messages.append(message)
             self.sent += message.get("body", b"")
 
-        moderator, champion = cast(Moderator, self.deciding), cast(Champion, _Texts())
-        await BulkAnswer(moderator, champion, call=Call("request", "tests"), spool=self.spool)({}, receive, send)
+        moderator = cast(Moderator, self.deciding)
+        await BulkAnswer(moderator, "content", call=Call("request", "tests"), spool=self.spool)({}, receive, send)
         return self.answered()
 
     def answered(self) -> list[dict[str, Any]]:

@@ -160,8 +160,19 @@ def test_a_failure_behind_the_first_answer_is_its_last_line_also_for_a_client_th
     made = asyncio.run(exchange())
 
     assert len(made.answered()) == 2 * MOST_LINES + 1
-    assert made.answered()[-1] == {"line": 2 * MOST_LINES + 1, "error": {"message": message, "type": kind}}
+    assert made.answered()[-1] == {"ended_at_line": 2 * MOST_LINES + 1, "error": {"message": message, "type": kind}}
     assert made.messages[-1] == {"type": "http.response.body", "body": b"", "more_body": False}
+
+
+def test_answers_end_where_no_release_is_served_any_more(tmp_path: Path) -> None:
+    made = Exchange(tmp_path, Deciding(served_for=3))
+
+    with pytest.raises(Refusal, match="nothing is served for content"):
+        asyncio.run(made.run(four_batches()))
+
+    assert len(made.answered()) == 3 * MOST_LINES + 1
+    assert made.answered()[-1]["ended_at_line"] == 3 * MOST_LINES + 1
+    assert made.answered()[-1]["error"]["type"] == "not_served"
 
 
 def test_a_failure_before_the_first_answer_is_left_to_the_guard(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from email.utils import formatdate
+from pathlib import Path
 
 import httpx
 import pytest
@@ -9,7 +10,7 @@ from starlette.testclient import TestClient
 from starlette.types import Receive, Scope, Send
 
 from serving.bundle import Bundle
-from serving.client import AsyncClient, Client, LineError, Retries, ServiceError
+from serving.client import AsyncClient, Client, LineError, Retries, ServiceError, StreamEnded
 from serving.parts import Parts
 from serving.record import Answer
 from tests.serving.service.conftest import Team
@@ -251,3 +252,39 @@ def test_bulk_answers_every_line_of_a_long_stream_in_order_and_names_the_wrong_o
     assert isinstance(answers[7], LineError)
     assert answers[7].line == 8
     assert [a.event_id for a in answers if isinstance(a, Answer)] == [f"e{n}" for n in range(NUM_BULK) if n != 7]
+
+
+def test_a_bulk_stream_follows_the_releases_and_ends_where_none_is_approved(
+    team: Team, first: Bundle, policy: Bundle, runs: dict[str, Path], key: str
+) -> None:
+    second = team.seal(runs["content"], note="second")
+    team.sign(second)
+    seen: list[str] = []
+
+    async def serves(http: httpx.AsyncClient, release: str | None) -> None:
+        async with asyncio.timeout(30):
+            while [one["release"] for one in (await http.get("/v1/releases")).json()["detectors"]] != [release]:
+                await asyncio.sleep(0.1)
+
+    async def events(http: httpx.AsyncClient) -> AsyncIterator[dict[str, object]]:
+        yield {"text": BENIGN}
+        team.deploy(second, policy)
+        await serves(http, second.digest)
+        yield {"text": BENIGN}
+        team.revoke(second)
+        team.revoke(first)
+        await serves(http, None)
+        yield {"text": BENIGN}
+
+    async def ask(url: str) -> None:
+        headers = {"authorization": f"Bearer {key}"}
+        async with AsyncClient(url, key) as client, httpx.AsyncClient(base_url=url, headers=headers) as http:
+            async for answer in client.bulk("content", events(http)):
+                assert isinstance(answer, Answer)
+                seen.append(answer.release)
+
+    with served(team.home) as server, pytest.raises(StreamEnded, match="not_served") as ended:
+        asyncio.run(ask(server.url))
+
+    assert ended.value.line == 3
+    assert seen == [first.digest, second.digest]
