@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from datetime import UTC, date, datetime
 from pathlib import Path
 
+from serving.decision_log import needs_room
 from training.policy import Policy
 
 _COUNT = struct.Struct("<q")
@@ -57,12 +58,17 @@ class Budget:
 
 
 class _Tally:
-    """One number in a file."""
+    """One number in a file; raises LogFull where there is no room for it, since then no action could be counted."""
 
     def __init__(self, path: Path) -> None:
-        self._fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-        os.ftruncate(self._fd, _COUNT.size)  # changes nothing where it has its size
-        self._memory = mmap.mmap(self._fd, _COUNT.size)
+        with needs_room("today's actions cannot be counted"):
+            self._fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+            try:
+                os.posix_fallocate(self._fd, 0, _COUNT.size)  # to write into a hole of it, on a full disk, is SIGBUS
+                self._memory = mmap.mmap(self._fd, _COUNT.size)
+            except OSError:
+                os.close(self._fd)
+                raise
 
     @property
     def count(self) -> int:

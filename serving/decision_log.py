@@ -4,6 +4,7 @@ import errno
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from serving.record import Record, decode
@@ -16,6 +17,17 @@ _SLACK_US = 120_000_000  # by how far a decision's clock may differ from that of
 
 class LogFull(Exception):
     """The disk has no room for another decision, so none may be answered."""
+
+
+@contextmanager
+def needs_room(what: str) -> Iterator[None]:
+    """Raise LogFull, saying what cannot be done, where a full disk is the reason."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _NO_ROOM:
+            raise LogFull(f"{what}: {error.strerror}") from error
+        raise
 
 
 class DecisionLog:
@@ -37,11 +49,10 @@ class DecisionLog:
         """Return once the records are on disk, all of them or none; raises LogFull when there is no room for them."""
         with self._lock:
             try:
-                self._rotate_if_due()
-                self._segment.write(records)
-            except OSError as error:
-                if error.errno in _NO_ROOM:
-                    raise LogFull(f"the decision log cannot grow: {error.strerror}") from error
+                with needs_room("the decision log cannot grow"):
+                    self._rotate_if_due()
+                    self._segment.write(records)
+            except OSError:
                 self._is_suspect = True  # after a failed sync the kernel may forget what it failed on
                 raise
 

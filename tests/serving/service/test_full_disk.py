@@ -19,10 +19,10 @@ from tests.serving.service.test_service import SPAM, decide
 SIZE = 256 << 10
 
 
-@pytest.fixture
-def small_disk(team: Team) -> Iterator[Path]:
-    """The log's folder on a file system of its own that holds a quarter of a megabyte."""
-    folder = team.home / "decisions"
+@pytest.fixture(params=["decisions"])
+def small_disk(request: pytest.FixtureRequest, team: Team) -> Iterator[Path]:
+    """A folder of the home, by default the log's, on a file system of its own that holds a quarter of a megabyte."""
+    folder = team.home / request.param
     folder.mkdir()
     if os.geteuid() != 0:
         pytest.skip("only root can mount a small file system")
@@ -61,6 +61,24 @@ def test_a_full_disk_is_answered_with_503_and_room_is_enough_to_go_on(
     kept = [r for segment in sealed_segments(small_disk) for r in read_segment(segment)]
     assert [id_ for id_ in acknowledged if any(id_.encode() in r for r in kept)] == acknowledged
     assert len(kept) == len(acknowledged)
+
+
+@pytest.mark.parametrize("small_disk", ["budget"], indirect=True)
+def test_a_disk_without_room_for_a_days_first_action_is_answered_with_503_and_kills_nobody(
+    small_disk: Path, team: Team, key: str, first: Bundle
+) -> None:
+    parts = Parts(team.home)
+    with TestClient(parts.door, headers={"authorization": f"Bearer {key}"}) as client:
+        parts.tick()
+        _fill(small_disk / "ballast")
+
+        refused = decide(client)
+        (small_disk / "ballast").unlink()
+        answered = decide(client)
+
+    assert (refused.status_code, refused.json()["error"]["type"]) == (503, "log_full")
+    assert answered.json()["decisions"][0]["action"] == "block"
+    parts.close()
 
 
 def test_a_file_that_may_not_grow_is_answered_with_503_and_goes_on_when_it_may(
