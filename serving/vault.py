@@ -1,5 +1,6 @@
 """Keeps what people wrote, and who they are, out of the log's reach: texts are encrypted, ids can be keyed-hashed."""
 
+import fcntl
 import hashlib
 import itertools
 import os
@@ -9,6 +10,8 @@ from pathlib import Path
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from serving.durable import replace_file
 
 _SALT, _NONCE = 16, 12  # bytes
 
@@ -67,13 +70,10 @@ def _cipher(key: bytes, salt: bytes) -> AESGCM:
 
 
 def _key(path: Path) -> bytes:
-    partial = path.with_suffix(f".{os.getpid()}")
-    partial.touch(mode=0o600)
-    partial.write_bytes(urlsafe_b64encode(os.urandom(32)))
-    try:
-        os.link(partial, path)  # the first worker wins; the others read its key
-    except FileExistsError:
-        pass
-    finally:
-        partial.unlink()
+    """A key as it lies in its file; whoever comes first makes it, under a lock, and there is never a second copy."""
+    if not path.exists():
+        with (path.parent / ".lock").open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            if not path.exists():
+                replace_file(path, urlsafe_b64encode(os.urandom(32)), mode=0o600)
     return path.read_bytes()

@@ -1,6 +1,9 @@
 import os
 from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -23,6 +26,37 @@ def test_another_process_opens_what_was_sealed_and_another_key_does_not(tmp_path
 
     assert Vault(tmp_path / "keys").open(token) == "hello"
     assert Vault(tmp_path / "other").open(token) is None
+
+
+def test_all_who_start_first_have_the_same_key_also_with_the_same_process_id(tmp_path: Path) -> None:
+    for home in range(20):
+        with ThreadPoolExecutor(8) as pods:
+            vaults = list(pods.map(Vault, [tmp_path / str(home)] * 8))
+
+        tokens = [vault.seal("hello") for vault in vaults]
+
+        assert {Vault(tmp_path / str(home)).open(token) for token in tokens} == {"hello"}
+
+
+def test_whoever_is_killed_while_the_key_is_published_leaves_no_second_copy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def and_die(step: Callable[..., None]) -> Callable[..., None]:
+        def call(*args: Any) -> None:
+            step(*args)
+            os._exit(9)
+
+        return call
+
+    if (child := os.fork()) == 0:
+        for name in ("link", "replace"):
+            monkeypatch.setattr(os, name, and_die(getattr(os, name)))
+        Vault(tmp_path)
+    os.waitpid(child, 0)
+
+    key = (tmp_path / "texts.key").read_bytes()
+
+    assert [path.name for path in tmp_path.iterdir() if path.read_bytes() == key] == ["texts.key"]
 
 
 def test_what_was_altered_or_is_no_token_is_not_opened(tmp_path: Path) -> None:
