@@ -4,6 +4,7 @@ import fcntl
 import hashlib
 import itertools
 import os
+import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from functools import lru_cache
 from pathlib import Path
@@ -14,12 +15,14 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from serving.durable import replace_file
 
 _SALT, _NONCE = 16, 12  # bytes
+_KEY = re.compile(rb"[\w-]{43}=")  # 32 bytes in base64
 
 
 class Vault:
     """Encrypts texts and hashes ids with keys under MEWS_HOME/keys, made on first use.
 
-    Without `texts.key` every text is unreadable; without `ids.key` no hash can be told to be of an id.
+    Without `texts.key` every text is unreadable; without `ids.key` no hash can be told to be of an id. Raises
+    ValueError where one of these files holds no key.
 
     A token is base64 of salt, nonce and AES-GCM's ciphertext with its tag. Each process seals with a key of its own,
     derived from `texts.key` and a random salt, so that its nonces need only be counted: nothing is drawn for a text,
@@ -76,4 +79,7 @@ def _key(path: Path) -> bytes:
             fcntl.flock(file, fcntl.LOCK_EX)
             if not path.exists():
                 replace_file(path, urlsafe_b64encode(os.urandom(32)), mode=0o600)
-    return path.read_bytes()
+    content = path.read_bytes()
+    if not _KEY.fullmatch(content):
+        raise ValueError(f"{path} holds {len(content)} bytes that are no key; a key is 32 bytes in base64")
+    return content

@@ -28,6 +28,16 @@ def test_another_process_opens_what_was_sealed_and_another_key_does_not(tmp_path
     assert Vault(tmp_path / "other").open(token) is None
 
 
+@pytest.mark.parametrize("content", [b"", b"A" * 43, b"A" * 42 + b"=="])
+@pytest.mark.parametrize("name", ["texts.key", "ids.key"])
+def test_nothing_is_encrypted_or_hashed_with_what_is_no_key(tmp_path: Path, name: str, content: bytes) -> None:
+    Vault(tmp_path)
+    (tmp_path / name).write_bytes(content)
+
+    with pytest.raises(ValueError, match=rf"{name} holds {len(content)} bytes that are no key"):
+        Vault(tmp_path)
+
+
 def test_all_who_start_first_have_the_same_key_also_with_the_same_process_id(tmp_path: Path) -> None:
     for home in range(20):
         with ThreadPoolExecutor(8) as pods:
