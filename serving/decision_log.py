@@ -1,6 +1,7 @@
 """Where decisions are kept: acknowledged means on disk, requests share a sync, each process writes its own file."""
 
 import errno
+import logging
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -10,6 +11,7 @@ from pathlib import Path
 from serving.record import Record, decode
 from serving.segments import Segment, begun_us, frames, is_asked_to_seal, recover
 
+_log = logging.getLogger(__name__)
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _DAY_US = 86_400_000_000
 _SLACK_US = 120_000_000  # by how far a decision's clock may differ from that of its segment
@@ -63,9 +65,11 @@ class DecisionLog:
             self._rotate()
 
     def _rotate(self) -> None:
-        fresh = Segment(self._folder)
-        self._segment.seal()
-        self._segment, self._is_suspect = fresh, False
+        old, self._segment, self._is_suspect = self._segment, Segment(self._folder), False
+        try:
+            old.seal()
+        except OSError as error:  # what it holds was on disk before; whoever opens or compacts the folder seals it
+            _log.error("a segment of the log cannot be sealed: %s", type(error).__name__)
 
     def tick(self) -> None:
         """Seal a segment that is old enough, or that somebody waits for; call it now and then."""

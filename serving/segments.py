@@ -137,17 +137,16 @@ class Segment:
 
 
 def finish(path: Path, fd: int) -> None:
-    """Cut a torn tail off a locked segment and give it its final name."""
-    with path.open("rb") as file:
+    """Cut a torn tail off a locked segment, give it its final name and let go of it, also where that fails."""
+    with os.fdopen(fd, "r+b") as file:
         end = max((end for end, _ in frames(file.read())), default=0)
-    if end:
-        os.ftruncate(fd, end)
-        os.fsync(fd)
-        path.rename(path.with_suffix(".sealed"))
-    else:
-        path.unlink()
-    sync_folder(path.parent)
-    os.close(fd)
+        if end:
+            os.ftruncate(fd, end)
+            os.fsync(fd)
+            path.rename(path.with_suffix(".sealed"))
+        else:
+            path.unlink()
+        sync_folder(path.parent)
 
 
 def recover(folder: Path) -> list[Path]:

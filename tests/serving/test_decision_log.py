@@ -5,6 +5,8 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import pytest
+
 from serving.decision_log import DecisionLog, read_segment
 from serving.segments import sealed_segments, whole
 
@@ -58,6 +60,26 @@ def test_a_killed_writer_loses_nothing_that_it_acknowledged(tmp_path: Path) -> N
     kept = records(tmp_path)
     assert kept[: len(acknowledged)] == [b'{"number":%d}' % number for number in acknowledged]
     assert len(kept) == len(set(kept))
+
+
+def test_a_segment_that_disappears_keeps_nobody_from_writing_the_next_one(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    log = DecisionLog(tmp_path, max_age_s=0)  # a segment for each write
+    num_before = len(list(Path("/proc/self/fd").iterdir()))
+    [begun] = tmp_path.glob("*.open")
+    begun.unlink()
+
+    for number in range(3):
+        log.write([b'{"number":%d}' % number])
+    num_after = len(list(Path("/proc/self/fd").iterdir()))
+    log.close()
+
+    assert records(tmp_path) == [b'{"number":0}', b'{"number":1}', b'{"number":2}']
+    assert num_after == num_before
+    assert [record.getMessage() for record in caplog.records] == [
+        "a segment of the log cannot be sealed: FileNotFoundError"
+    ]
 
 
 def test_the_zeros_ahead_are_no_records_and_do_not_stay(tmp_path: Path) -> None:
