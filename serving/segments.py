@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import re
 import struct
 import sys
 import time
@@ -20,6 +21,7 @@ MAX_PAYLOAD = 16 << 20
 _RESERVED = 1 << 20  # bytes that a segment grows by at a time
 _STALE_S = 3600
 _ASKED = ".seal"
+_BEGINS = re.compile(rb"(?s)(?=.{3}\0.{4}\{)")  # where a record may: length, checksum, JSON
 
 
 def frame(payload: bytes) -> bytes:
@@ -32,14 +34,22 @@ def frames(data: bytes) -> Iterator[tuple[int, bytes]]:
     if not data.startswith(MAGIC):
         return
     at = len(MAGIC)
-    while at + _HEAD.size <= len(data):
-        length, crc = _HEAD.unpack_from(data, at)
-        end = at + _HEAD.size + length
-        payload = data[at + _HEAD.size : end]
-        if not 0 < length <= MAX_PAYLOAD or len(payload) < length or zlib.crc32(payload) != crc:
-            return
-        yield end, payload
-        at = end
+    while (payload := _payload(data, at)) is not None:
+        at += _HEAD.size + len(payload)
+        yield at, payload
+
+
+def _payload(data: bytes, at: int) -> bytes | None:
+    """What a whole record holds that begins at an offset; None where none does."""
+    length, crc = _head(data, at)
+    payload = data[at + _HEAD.size : at + _HEAD.size + length]
+    is_whole = 0 < length <= MAX_PAYLOAD and len(payload) == length and zlib.crc32(payload) == crc
+    return payload if is_whole else None
+
+
+def _head(data: bytes, at: int) -> tuple[int, int]:
+    """Length and checksum, of which zeros are taken for what the file does not hold."""
+    return _HEAD.unpack(data[at : at + _HEAD.size].ljust(_HEAD.size, b"\0"))
 
 
 def begun_us(path: Path) -> int:
@@ -74,7 +84,7 @@ def is_asked_to_seal(path: Path) -> bool:
 
 
 def whole(path: Path) -> list[bytes] | None:
-    """Every record of a sealed segment, or None where one of them was altered since it was sealed."""
+    """Every record of a sealed segment, or None where one of them was altered."""
     data = path.read_bytes()
     found = list(frames(data))
     return [payload for _, payload in found] if found and found[-1][0] == len(data) else None
@@ -133,20 +143,47 @@ class Segment:
 
     def seal(self) -> None:
         """Close the segment for good; one without records disappears."""
-        finish(self.path, self._fd)
+        finish(self.path, self._fd, end=self.size)
 
 
-def finish(path: Path, fd: int) -> None:
-    """Cut a torn tail off a locked segment, give it its final name and let go of it, also where that fails."""
+def finish(path: Path, fd: int, *, end: int | None = None) -> None:
+    """Cut a locked segment where its records end, give it its final name and let go of it, also where that fails.
+
+    Whoever wrote it knows its end; that of a dead process is looked for.
+    """
     with os.fdopen(fd, "r+b") as file:
-        end = max((end for end, _ in frames(file.read())), default=0)
-        if end:
+        if end is None:
+            end = _end(file.read())
+        if end > len(MAGIC):
             os.ftruncate(fd, end)
             os.fsync(fd)
             path.rename(path.with_suffix(".sealed"))
         else:
             path.unlink()
         sync_folder(path.parent)
+
+
+def _end(data: bytes) -> int:
+    """Where a dead process's records end: before the zeros ahead and what it was writing, which nobody was answered.
+
+    Where anything else follows the last whole record, records were altered. All is kept then, and is not `whole`.
+    """
+    if not data.startswith(MAGIC):
+        return len(data)
+    at = max((end for end, _ in frames(data)), default=len(MAGIC))
+    return at if _is_torn(data[at:].rstrip(b"\0")) else len(data)
+
+
+def _is_torn(tail: bytes) -> bool:
+    """Whether this may be one write that was cut short: bytes of its first record are missing, and no other is whole.
+
+    What is missing is behind the file's end, or zero as it was before; a record is JSON, which holds no zero.
+    """
+    length, _ = _head(tail, 0)
+    payload = tail[_HEAD.size : _HEAD.size + length]
+    is_short = not 0 < length <= len(payload) or b"\0" in payload
+    others = (_payload(tail, found.start()) for found in _BEGINS.finditer(tail))
+    return length <= MAX_PAYLOAD and is_short and not any(others)
 
 
 def recover(folder: Path) -> list[Path]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from serving.decision_log import DecisionLog, read_segment
-from serving.segments import sealed_segments, whole
+from serving.segments import MAGIC, frame, recover, sealed_segments, whole
 
 WRITER = """
 import sys
@@ -60,6 +60,59 @@ def test_a_killed_writer_loses_nothing_that_it_acknowledged(tmp_path: Path) -> N
     kept = records(tmp_path)
     assert kept[: len(acknowledged)] == [b'{"number":%d}' % number for number in acknowledged]
     assert len(kept) == len(set(kept))
+
+
+def abandoned(folder: Path, content: bytes) -> Path:
+    """A segment as a dead process leaves it, with the zeros ahead."""
+    path = folder / "0000000000000001-dead.open"
+    path.write_bytes(content + bytes(5000))
+    return path.with_suffix(".sealed")
+
+
+RECORDS = [b'{"number":%d}' % number for number in range(3)]
+WHOLE = MAGIC + b"".join(map(frame, RECORDS))
+
+
+@pytest.mark.parametrize("num_before", [0, 2])
+def test_a_torn_write_is_cut_off_wherever_it_was_torn(tmp_path: Path, num_before: int) -> None:
+    before = MAGIC + b"".join(map(frame, RECORDS[:num_before]))
+    written = frame(b'{"number":4,"text":"%s"}' % (b"x" * 300)) + frame(RECORDS[2])
+
+    for length in range(len(written) - len(frame(RECORDS[2]))):
+        sealed = abandoned(tmp_path, before + written[:length])
+        recover(tmp_path)
+
+        assert (whole(sealed) if num_before else sealed.exists()) == (RECORDS[:num_before] or False)
+
+
+@pytest.mark.parametrize("number", [-1, 0, 1, 2], ids=["magic", "first", "middle", "last"])
+@pytest.mark.parametrize("at", [3, 6, 12], ids=["length", "checksum", "payload"])
+def test_what_a_dead_process_wrote_is_kept_and_is_not_whole_where_a_byte_of_it_was_altered(
+    tmp_path: Path, number: int, at: int
+) -> None:
+    altered = bytearray(WHOLE)
+    altered[len(MAGIC) + number * len(frame(RECORDS[0])) + at] ^= 1
+    sealed = abandoned(tmp_path, bytes(altered))
+
+    recover(tmp_path)
+
+    assert sealed.read_bytes().rstrip(b"\0") == altered
+    assert whole(sealed) is None
+
+
+def test_a_living_process_seals_all_that_it_acknowledged_also_where_a_byte_was_altered(tmp_path: Path) -> None:
+    log = DecisionLog(tmp_path)
+    log.write(RECORDS)
+    [begun] = tmp_path.glob("*.open")
+    with begun.open("r+b") as file:
+        file.seek(len(WHOLE) - 2)
+        file.write(b"X")
+
+    log.close()
+
+    [sealed] = sealed_segments(tmp_path)
+    assert sealed.stat().st_size == len(WHOLE)
+    assert whole(sealed) is None
 
 
 def test_a_segment_that_disappears_keeps_nobody_from_writing_the_next_one(
