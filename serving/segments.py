@@ -10,6 +10,7 @@ import uuid
 import zlib
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from datetime import UTC, date, datetime
 from pathlib import Path
 
@@ -189,8 +190,9 @@ def _is_torn(tail: bytes) -> bool:
 def recover(folder: Path) -> list[Path]:
     """Seal the segments whose process died; those of living processes stay."""
     for hidden in folder.glob(".*-*"):  # its process died before the segment had a name
-        if time.time() - hidden.stat().st_mtime > _STALE_S:
-            hidden.unlink(missing_ok=True)
+        with suppress(FileNotFoundError):  # or it has its name by now
+            if time.time() - hidden.stat().st_mtime > _STALE_S:
+                hidden.unlink()
     recovered = []
     for path in sorted(folder.glob("*.open")):
         try:

@@ -21,6 +21,15 @@ for number in range(100_000):
     print(number, flush=True)
 """
 
+BEGINNER = """
+import sys
+from pathlib import Path
+from serving.segments import Segment
+
+for _ in range(200):
+    Segment(Path(sys.argv[1])).seal()
+"""
+
 
 def records(folder: Path) -> list[bytes]:
     return [record for path in sealed_segments(folder) for record in read_segment(path)]
@@ -113,6 +122,15 @@ def test_a_living_process_seals_all_that_it_acknowledged_also_where_a_byte_was_a
     [sealed] = sealed_segments(tmp_path)
     assert sealed.stat().st_size == len(WHOLE)
     assert whole(sealed) is None
+
+
+def test_a_folder_is_recovered_while_others_begin_segments_in_it(tmp_path: Path) -> None:
+    writers = [subprocess.Popen([sys.executable, "-c", BEGINNER, str(tmp_path)]) for _ in range(2)]
+
+    while any(writer.poll() is None for writer in writers):
+        recover(tmp_path)
+
+    assert [writer.returncode for writer in writers] == [0, 0]
 
 
 def test_a_segment_that_disappears_keeps_nobody_from_writing_the_next_one(
