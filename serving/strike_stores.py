@@ -4,6 +4,7 @@ Whoever takes an account out of the online store takes its strikes along: in SQL
 by the serialized key in the name.
 """
 
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -48,11 +49,21 @@ class StrikeStore(Protocol):
     def add(self, strikes: Sequence[Strike]) -> None: ...  # noqa: D102
 
 
+class _Clock:
+    """Now, never further than what has passed since it was made: set ahead later, a clock makes no strike old."""
+
+    def __init__(self) -> None:
+        self._began_ns = time.time_ns() - time.monotonic_ns()
+
+    def now_us(self) -> int:
+        return min(time.time_ns(), self._began_ns + time.monotonic_ns()) // 1000
+
+
 class SqliteStrikes:
     """In one file; without a path, in memory. What a power cut takes is in the decision log."""
 
     def __init__(self, path: Path | None, *, deadline_s: float) -> None:
-        self._file = SqliteFile(path, deadline_s=deadline_s, statements=_TABLE)
+        self._file, self._clock = SqliteFile(path, deadline_s=deadline_s, statements=_TABLE), _Clock()
 
     def count(self, asked: Sequence[Asked]) -> list[int]:
         """One SELECT per account, by the primary key."""
@@ -68,8 +79,7 @@ class SqliteStrikes:
             connection.execute("BEGIN IMMEDIATE")
             with connection:  # commits, or rolls back
                 connection.executemany(_ADDED, rows)
-                newest_us = max(strike.at_us for strike in strikes)
-                connection.execute("DELETE FROM strikes WHERE until_us <= ?", [newest_us])
+                connection.execute("DELETE FROM strikes WHERE until_us <= ?", [self._clock.now_us()])
 
 
 class RedisStrikes:
@@ -78,7 +88,7 @@ class RedisStrikes:
     def __init__(self, connection: str, *, deadline_s: float) -> None:
         from feature_repo.states_redis import connect
 
-        self._redis = connect(connection, deadline_s=deadline_s)
+        self._redis, self._clock = connect(connection, deadline_s=deadline_s), _Clock()
 
     def count(self, asked: Sequence[Asked]) -> list[int]:
         """All in one round trip."""
@@ -89,11 +99,11 @@ class RedisStrikes:
 
     def add(self, strikes: Sequence[Strike]) -> None:
         """All in one round trip; a member that is there stays as it is."""
-        pipeline = self._redis.pipeline(transaction=False)
+        pipeline, now_us = self._redis.pipeline(transaction=False), self._clock.now_us()
         for strike in strikes:
             name, window_us = _name(strike.policy, strike.account), strike.until_us - strike.at_us
             pipeline.zadd(name, {strike.decision_id: strike.at_us})
-            pipeline.zremrangebyscore(name, "-inf", strike.at_us - window_us)
+            pipeline.zremrangebyscore(name, "-inf", now_us - window_us)
             pipeline.expire(name, window_us // 1_000_000 + 1)
         pipeline.execute()
 

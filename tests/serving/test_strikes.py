@@ -1,4 +1,5 @@
 import threading
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -81,6 +82,17 @@ def test_what_is_mild_or_of_no_account_or_under_a_policy_without_a_ladder_is_no_
     assert strike_of(POLICY, against("ann", action=Action.LOG)) is None
     assert strike_of(POLICY, against("")) is None
     assert strike_of(flat, against("ann")) is None
+
+
+def test_a_clock_that_jumps_ahead_takes_nobodys_strikes(store: StrikeStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    strikes, ahead_ns = Strikes(store), time.time_ns() + 100 * DAY_US * 1000
+    add(strikes, against("ann"), against("ann", days_ago=1))
+
+    with monkeypatch.context() as jumped:
+        jumped.setattr(time, "time_ns", lambda: ahead_ns)
+        add(strikes, against("ann", days_ago=-100), against("bob", days_ago=-100))
+
+    assert count(strikes) == 3
 
 
 def test_a_strike_counts_no_longer_than_its_decision_is_kept(store: StrikeStore) -> None:
