@@ -1,6 +1,6 @@
-"""How many actions a policy still allows today: a detector that goes wild is stopped by arithmetic.
+"""How many actions a policy or a hotfix still allows today: a detector that goes wild is stopped by arithmetic.
 
-One file per policy and UTC day holds one number that every worker of this home maps. Reading costs no system call;
+One file per limit and UTC day holds one number that every worker of this home maps. Reading costs no system call;
 taking is exact among processes, because it happens under the file's lock, and it outlives a restart. Services on
 several machines count together where they share the folder, and each for itself where they do not.
 """
@@ -9,19 +9,34 @@ import fcntl
 import mmap
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, date, datetime
 from pathlib import Path
+from typing import NamedTuple
 
 from serving.decision_log import needs_room
-from training.policy import Policy
 
 _COUNT = struct.Struct("<q")
 
 
+class Limit(NamedTuple):
+    """How many actions harder than `log` somebody allows in a day; `name` is what they are counted under."""
+
+    name: str
+    whose: str
+    most: int
+
+
+class Left(NamedTuple):
+    """What remains today of the limit that has the least room."""
+
+    actions: int
+    limit: Limit
+
+
 class Budget:
-    """The actions harder than `log` that were done under each policy on the day of an event."""
+    """The actions harder than `log` that were done under each limit on the day of an event; each needs room in all."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -29,17 +44,22 @@ class Budget:
         self._day = date.min
         self._tallies: dict[str, _Tally] = {}
 
-    def left(self, policy: Policy, at_us: int) -> int:
-        """What remains of the policy's actions on the day of this moment."""
-        return policy.max_actions_per_day - self._tally(policy, at_us).count
+    def left(self, limits: Sequence[Limit], at_us: int) -> Left:
+        """What remains of these on the day of this moment."""
+        return _least(Left(limit.most - self._tally(limit, at_us).count, limit) for limit in limits)
 
-    def take(self, policy: Policy, at_us: int) -> int:
-        """Count one action, if one remains; what remained before. 0 or less: it must not be done."""
-        return policy.max_actions_per_day - self._tally(policy, at_us).take(policy.max_actions_per_day)
+    def take(self, limits: Sequence[Limit], at_us: int) -> Left:
+        """Count one action, if one remains in each; what remained before. 0 or less: it must not be done."""
+        before = [Left(limit.most - self._tally(limit, at_us).take(limit.most), limit) for limit in limits]
+        least = _least(before)
+        if least.actions <= 0:
+            self.give_back([limit for actions, limit in before if actions > 0], at_us)
+        return least
 
-    def give_back(self, policy: Policy, at_us: int) -> None:
+    def give_back(self, limits: Sequence[Limit], at_us: int) -> None:
         """An action that was taken at this moment was not done."""
-        self._tally(policy, at_us).give_back()
+        for limit in limits:
+            self._tally(limit, at_us).give_back()
 
     def close(self) -> None:
         """Let go of the files."""
@@ -47,14 +67,18 @@ class Budget:
             tally.close()
         self._tallies = {}
 
-    def _tally(self, policy: Policy, at_us: int) -> "_Tally":
+    def _tally(self, limit: Limit, at_us: int) -> "_Tally":
         day = datetime.fromtimestamp(at_us // 1_000_000, UTC).date()
         if day != self._day:
             self.close()
             self._day = day
-        if policy.name not in self._tallies:
-            self._tallies[policy.name] = _Tally(self._folder / f"{policy.name}-{day.isoformat()}")
-        return self._tallies[policy.name]
+        if limit.name not in self._tallies:
+            self._tallies[limit.name] = _Tally(self._folder / f"{limit.name}-{day.isoformat()}")
+        return self._tallies[limit.name]
+
+
+def _least(all_left: Iterable[Left]) -> Left:
+    return min(all_left, key=lambda left: left.actions)
 
 
 class _Tally:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from serving.budget import Left
 from training.policy import Action, Policy
 
 NOTHING: Mapping[str, float | None] = {}
@@ -28,15 +29,15 @@ def decide(
     policy: Policy,
     review_from: Mapping[str, float | None] = NOTHING,
     strikes: int | None = 0,
-    actions_left: int | None = None,
+    left: Left | None = None,
 ) -> Decision:
     """Flag each label whose score reaches its threshold, and do the hardest of what the policy asks for them.
 
     A label whose threshold is null (no threshold keeps its promise) is never flagged. A score from `review_from` up to
     the threshold is uncertain: the policy says what is then done, and people look at it. `strikes` are those of the
     account that have not expired: they lead up the policy's ladder. Where they are not known (None) the ladder is not
-    climbed, and the decision says so. `actions_left` is what remains of the policy's daily budget: once it is spent, an
-    action harder than `log` is recorded and not done.
+    climbed, and the decision says so. `left` is what remains of the daily budget that has the least: once it is spent,
+    an action harder than `log` is recorded and not done.
     """
     flagged = [label for label, score in scores.items() if _reaches(score, thresholds.get(label))]
     uncertain = [n for n, score in scores.items() if n not in flagged and _reaches(score, review_from.get(n))]
@@ -49,19 +50,20 @@ def decide(
     reasons += [f"{n}: score {scores[n]:.4f} is uncertain; action {policy.labels[n].uncertain}" for n in uncertain]
     is_degraded = strikes is None and any(policy.labels[label].ladder for label in flagged)
     decision = Decision(action, labels=tuple(flagged), reasons=tuple(reasons), is_degraded=is_degraded)
-    return _within_budget(decision, policy, actions_left)
+    return _within_budget(decision, left)
 
 
-def decide_degraded(why: str, policy: Policy, *, actions_left: int | None = None) -> Decision:
-    """Answer without a score, as the policy says and its daily budget allows, and name what was missing."""
+def decide_degraded(why: str, policy: Policy, *, left: Left | None = None) -> Decision:
+    """Answer without a score, as the policy says and the daily budget allows, and name what was missing."""
     reasons = (f"not scored: {why}; the policy then says {policy.degraded}",)
-    return _within_budget(Decision(policy.degraded, reasons=reasons, is_degraded=True), policy, actions_left)
+    return _within_budget(Decision(policy.degraded, reasons=reasons, is_degraded=True), left)
 
 
-def _within_budget(decision: Decision, policy: Policy, actions_left: int | None) -> Decision:
-    if actions_left is None or actions_left > 0 or decision.action.severity <= Action.LOG.severity:
+def _within_budget(decision: Decision, left: Left | None) -> Decision:
+    if left is None or left.actions > 0 or decision.action.severity <= Action.LOG.severity:
         return decision
-    spent = f"the policy's {policy.max_actions_per_day} actions of today are spent: {decision.action} is only logged"
+    _, whose, most = left.limit
+    spent = f"the {whose}'s {most} actions of today are spent: {decision.action} is only logged"
     return replace(decision, action=Action.LOG, reasons=(*decision.reasons, spent))
 
 

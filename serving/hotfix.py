@@ -1,7 +1,7 @@
 """A hotfix: a rule or a threshold that is changed at night under a release that stays what it is.
 
-It holds no model, cannot be sealed without a backtest on decisions that were logged, has an action budget of its own,
-counts with one signature for a day and with those of all required roles like anything else.
+It holds no model, cannot be sealed without a backtest on decisions that were logged, has an action budget of its own
+beside the policy's, counts with one signature for a day and with those of all required roles like anything else.
 """
 
 import tempfile
@@ -13,6 +13,7 @@ from typing import Any, Self
 
 from pydantic import model_validator
 
+from serving.budget import Limit
 from serving.bundle import Bundle, read, seal
 from serving.cuts import Cut, Move
 from serving.decide import Decision, decide
@@ -58,11 +59,6 @@ class Hotfix(Contract):
             raise HotfixRefused(f"hotfix.moves names {sorted(unknown)}; the release has {sorted(cuts)}")
         mine = {label: tuple(m for m in self.moves if m.label == label) for label in cuts}
         return {label: replace(cut, moves=mine[label]) for label, cut in cuts.items()}
-
-    def limits(self, policy: Policy) -> Policy:
-        """The policy with the smaller of both budgets."""
-        most = min(policy.max_actions_per_day, self.max_actions_per_day)
-        return policy.model_copy(update={"max_actions_per_day": most})
 
 
 class Backtest(Contract):
@@ -153,7 +149,8 @@ def applied(live: Live, bundle: Bundle) -> Live:
     """A live release under a hotfix."""
     hotfix = read_hotfix(bundle, release=live.release, policy=live.policy_ref.digest)
     ref = _with_hotfix(live, bundle.digest)
-    return replace(live, cuts=hotfix.changes(live.cuts), policy=hotfix.limits(live.policy), policy_ref=ref)
+    limit = Limit(f"{live.policy.name}-hotfix-{bundle.digest}", "hotfix", hotfix.max_actions_per_day)
+    return replace(live, cuts=hotfix.changes(live.cuts), policy_ref=ref, hotfix=limit)
 
 
 def _with_hotfix(live: Live, digest: str) -> Any:

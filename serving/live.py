@@ -11,6 +11,7 @@ import numpy as np
 from feature_repo.online import FeatureRow, FeaturesUnavailable, OnlineFeatures
 from feature_repo.tables import EVENT_TABLES
 from feature_repo.view import LATE_US
+from serving.budget import Limit
 from serving.cuts import Cut
 from serving.record import Features, PolicyRef
 from training.cascade import Cascade
@@ -74,6 +75,7 @@ class Live:
     cuts: Mapping[str, Cut]
     scorer: Scorer
     reader: OnlineFeatures | None
+    hotfix: Limit | None = None
 
     def __post_init__(self) -> None:
         if silent := [label for label in self.spec.labels if label not in self.policy.labels]:
@@ -83,6 +85,12 @@ class Live:
     def spec(self) -> DetectorSpec:
         """The sealed spec of the release."""
         return self.scorer.spec
+
+    @cached_property
+    def limits(self) -> list[Limit]:
+        """What each action needs room in: the policy's daily budget, and that of the hotfix where there is one."""
+        mine = Limit(self.policy.name, "policy", self.policy.max_actions_per_day)
+        return [mine, self.hotfix] if self.hotfix else [mine]
 
     @cached_property
     def inputs(self) -> list[str]:

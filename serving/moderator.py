@@ -187,7 +187,7 @@ class Moderator:
         for (_, judged), records in zip(requests, decided, strict=True):
             for one, record in zip(judged, records, strict=True):
                 if record.action.severity > Action.LOG.severity:
-                    self._budget.give_back(one.live.policy, record.at_us)
+                    self._budget.give_back(one.live.limits, record.at_us)
 
     def _trace(self, done: Done) -> None:
         """Say when the batches in which a request was scored and decided were how far."""
@@ -226,7 +226,7 @@ class Moderator:
             action=decision.action,
             reasons=list(decision.reasons),
             degraded=decision.is_degraded,
-            actions_left=now.actions_left,
+            actions_left=now.left.actions if now.left else None,
             text_digest=self._vault.digest(text) if self._vault and text is not None else None,
             strikes=now.strikes,
             ended_early=assessed.ended_early,
@@ -239,11 +239,11 @@ class Moderator:
     ) -> tuple[Decision, Circumstances]:
         """Decide with what is left of the budget; another worker may have taken the last action meanwhile."""
         thresholds = live.thresholds({**event, **assessed.features.values})
-        now = Circumstances(thresholds, strikes, self._budget.left(live.policy, assessed.at_us))
+        now = Circumstances(thresholds, strikes, self._budget.left(live.limits, assessed.at_us))
         decision = verdict(live, assessed.scores, why_not=assessed.why_not, now=now)
         if decision.action.severity > Action.LOG.severity:
-            now = replace(now, actions_left=self._budget.take(live.policy, assessed.at_us))
-            if now.actions_left is not None and now.actions_left <= 0:
+            now = replace(now, left=self._budget.take(live.limits, assessed.at_us))
+            if now.left and now.left.actions <= 0:
                 decision = verdict(live, assessed.scores, why_not=assessed.why_not, now=now)
         return decision, now
 

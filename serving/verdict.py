@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from serving.budget import Left
 from serving.decide import Decision, decide, decide_degraded
 from serving.live import Live
 from serving.record import Record
@@ -18,20 +19,20 @@ class Circumstances:
 
     thresholds: Mapping[str, float | None]
     strikes: int | None
-    actions_left: int | None
+    left: Left | None
 
 
 def verdict(live: Live, scores: dict[str, float] | None, *, why_not: str, now: Circumstances) -> Decision:
     """The one decide, with the degraded answer where there is no score."""
     if scores is None:
-        return decide_degraded(why_not, live.policy, actions_left=now.actions_left)
+        return decide_degraded(why_not, live.policy, left=now.left)
     return decide(
         scores,
         now.thresholds,
         policy=live.policy,
         review_from=live.review_from,
         strikes=now.strikes,
-        actions_left=now.actions_left,
+        left=now.left,
     )
 
 
@@ -42,7 +43,8 @@ def replay(live: Live, record: Record, vault: Vault | None) -> dict[str, Any]:
         return {"is_possible": False, "why": "the text was not kept"}
     row = {**record.event, **({TEXT: text} if text is not None else {}), **record.features.values}
     scores = None if record.scores is None else live.score([row])[0]
-    now = Circumstances(live.thresholds(row), record.strikes, record.actions_left)
+    left = None if record.actions_left is None else Left(record.actions_left, live.limits[0])
+    now = Circumstances(live.thresholds(row), record.strikes, left)
     decision = verdict(live, scores, why_not="it was not scored then either", now=now)
     return {
         "is_possible": True,

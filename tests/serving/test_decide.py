@@ -1,5 +1,6 @@
 import pytest
 
+from serving.budget import Left, Limit
 from serving.cuts import Cut
 from serving.decide import decide, decide_degraded
 from training.policy import Action, LabelPolicy, Policy, Step
@@ -11,9 +12,9 @@ POLICY = Policy(
         "attack": LabelPolicy(definition="attacks on the service", action=Action.BLOCK),
     },
     degraded=Action.HOLD,
-    max_actions_per_day=10,
 )
 LIMITS = {"spam": 0.5, "attack": 0.9}
+SPENT = Left(0, Limit("content", "policy", 10))
 
 
 def test_nothing_is_done_below_every_threshold() -> None:
@@ -34,7 +35,7 @@ def test_a_label_whose_promise_is_infeasible_is_never_flagged() -> None:
 
 
 def test_a_spent_budget_only_logs() -> None:
-    decision = decide({"attack": 0.95}, LIMITS, policy=POLICY, actions_left=0)
+    decision = decide({"attack": 0.95}, LIMITS, policy=POLICY, left=SPENT)
 
     assert decision.action is Action.LOG
     assert "10 actions of today are spent" in decision.reasons[-1]
@@ -48,7 +49,7 @@ def test_without_a_score_the_policy_answers_and_says_so() -> None:
 
 
 def test_without_a_score_a_spent_budget_only_logs_too() -> None:
-    decision = decide_degraded("features are unavailable", POLICY, actions_left=0)
+    decision = decide_degraded("features are unavailable", POLICY, left=SPENT)
 
     assert (decision.action, decision.is_degraded) == (Action.LOG, True)
     assert "10 actions of today are spent: hold is only logged" in decision.reasons[-1]

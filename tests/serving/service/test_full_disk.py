@@ -42,18 +42,18 @@ def test_a_full_disk_is_answered_with_503_and_room_is_enough_to_go_on(
         acknowledged = [decide(client).json()["decisions"][0]["decision_id"] for _ in range(3)]
         ballast = small_disk / "ballast"
         _fill(ballast)
-        policy = parts.moderator.champion("content").live.policy
-        left = parts.budget.left(policy, time.time_ns() // 1000)
+        limits = parts.moderator.champion("content").live.limits
+        left = parts.budget.left(limits, time.time_ns() // 1000)
 
         refused = decide(client, SPAM * 100)
-        left_then = parts.budget.left(policy, time.time_ns() // 1000)
+        left_then = parts.budget.left(limits, time.time_ns() // 1000)
         still_there = client.get(f"/v1/decisions/{acknowledged[0]}")
         ballast.unlink()
         answered = decide(client)
 
     assert (refused.status_code, refused.json()["error"]["type"]) == (503, "log_full")
     assert refused.headers["retry-after"] == "1"
-    assert left_then == left == policy.max_actions_per_day - len(acknowledged)
+    assert left_then == left == (limits[0].most - len(acknowledged), limits[0])
     assert still_there.status_code == 200
     assert answered.status_code == 200
     acknowledged.append(answered.json()["decisions"][0]["decision_id"])

@@ -13,28 +13,29 @@ from serving.hotfix import Hotfix, seal_hotfix
 from serving.parts import Parts
 from serving.release import read_policy
 from tests.serving.service.conftest import Team
-from tests.serving.service.test_service import BENIGN
+from tests.serving.service.test_service import BENIGN, SPAM
 
 
-def decide(client: TestClient, kind: str, *, num_events: int = 1) -> list[dict[str, object]]:
-    events = [{"text": BENIGN, "kind": kind} for _ in range(num_events)]
+def decide(client: TestClient, kind: str, *, text: str = BENIGN, num_events: int = 1) -> list[dict[str, object]]:
+    events = [{"text": text, "kind": kind} for _ in range(num_events)]
     found = client.post("/v1/decisions", json={"detector": "content", "events": events})
     assert found.status_code == 200, found.text
     return list(found.json()["decisions"])
 
 
-def test_a_rule_changes_answers_names_itself_and_replays(
+def test_a_rule_changes_answers_names_itself_within_a_budget_of_its_own_and_replays(
     team: Team, first: Bundle, policy: Bundle, parts: Parts, client: TestClient
 ) -> None:
     parts.tick()
     [before] = decide(client, "social")
     decide(client, "prompt", num_events=100)
+    [spam] = decide(client, "prompt", text=SPAM)
     change = Hotfix(
         detector="content",
         release=first.digest,
         policy=policy.digest,
         reason="a campaign in social posts",
-        max_actions_per_day=1000,
+        max_actions_per_day=2,
         moves=[Move(label="fraud_spam", threshold=0, where=[Condition(column="kind", equals="social")])],
     )
     sealed, found = seal_hotfix(
@@ -49,10 +50,13 @@ def test_a_rule_changes_answers_names_itself_and_replays(
     deployment.deploy(team.ledger, team.people, first, policy, by="ada", hotfix=sealed)
     parts.tick()
 
-    [social], [prompt] = decide(client, "social"), decide(client, "prompt")
+    [social, again, third], [prompt] = decide(client, "social", num_events=3), decide(client, "prompt")
 
     assert found.num_harder == 1
-    assert (before["action"], social["action"], prompt["action"]) == ("allow", "block", "allow")
+    assert (before["action"], spam["action"], prompt["action"]) == ("allow", "block", "allow")
+    assert [one["action"] for one in (social, again, third)] == ["block", "block", "log"]
+    assert third["reasons"][-1] == "the hotfix's 2 actions of today are spent: block is only logged"  # type: ignore[index]
     assert social["policy"]["hotfix"] == sealed.digest  # type: ignore[index]
-    replayed = client.get(f"/v1/decisions/{social['decision_id']}?replay=true").json()["replay"]
-    assert replayed["is_identical"]
+    for decided in (social, third):
+        replayed = client.get(f"/v1/decisions/{decided['decision_id']}?replay=true").json()["replay"]
+        assert replayed["is_identical"]

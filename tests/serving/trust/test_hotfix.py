@@ -255,7 +255,7 @@ def test_what_was_sealed_reads_back(release: Bundle, policy: Bundle, sealed: Bun
 
     assert found.moves == [RAISED]
     assert "| hold | 100 | 20 |" in (sealed.path / "card.md").read_text()
-    assert found.limits(POLICY).max_actions_per_day == 1000
+    assert found.max_actions_per_day == 1000
 
 
 def test_a_backtest_counts_neither_what_shadows_decided_nor_what_other_releases_did() -> None:
