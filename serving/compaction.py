@@ -47,7 +47,8 @@ class Compacted:
 def compact(folder: Path, lake: Lake, vault: Vault, *, days: Iterable[date], first_day: date) -> Compacted:
     """Move what was logged on some days into the lake; a day that is not over can be compacted again and again.
 
-    Raises UnknownSchema, with nothing moved, where a newer version wrote a record.
+    Raises UnknownSchema where a newer version wrote a record; its segment waits with those behind it, and what was
+    moved before it stays moved.
     """
     done = Compacted()
     if not folder.exists():

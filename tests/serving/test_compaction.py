@@ -15,7 +15,7 @@ import pytest
 from feature_repo.lake import DAY_US, Lake, day_of
 from orchestration.validation import validate_batch
 from serving.compaction import Compacted, compact
-from serving.record import UnknownSchema, decode
+from serving.record import SCHEMA, UnknownSchema, decode
 from serving.segments import frame, sealed_segments
 from serving.vault import Vault
 from tests.serving.decisions import NOW_US, log, record, request
@@ -231,14 +231,17 @@ def test_an_altered_segment_stays_and_is_named_and_the_others_go_on(lake: Lake, 
     assert rows(lake, "SELECT event_id FROM decisions") == [("r3",)]
 
 
-def test_a_record_of_a_newer_version_is_refused_loudly_and_nothing_moves(lake: Lake, folder: Path) -> None:
-    segment = log(folder, record(request(), schema=99))
+def test_a_record_of_a_newer_version_is_refused_loudly_and_waits_with_those_behind_it(lake: Lake, folder: Path) -> None:
+    schemas = [SCHEMA] * 5 + [99, SCHEMA]
+    segments = [log(folder, record(request(n), schema=s, at_us=NOW_US + n)) for n, s in enumerate(schemas)]
 
     with pytest.raises(UnknownSchema, match=r"record\.schema is 99"):
         bring_back(lake)
 
-    assert sealed_segments(folder) == [segment]
-    assert lake.days("inbox", "requests") == []
+    waiting = sealed_segments(folder)
+    moved = rows(lake, "SELECT event_id FROM decisions ORDER BY event_id")
+    assert waiting[-2:] == segments[-2:]
+    assert moved == [(f"r{n}",) for n, segment in enumerate(segments) if segment not in waiting]
 
 
 def test_a_garbage_file_in_the_inbox_does_not_stop_the_compaction(lake: Lake, folder: Path) -> None:
