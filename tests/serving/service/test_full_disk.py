@@ -123,7 +123,7 @@ def test_a_bulk_stream_that_a_full_disk_cuts_says_so_and_is_counted_and_noted_as
 
     *decided, last = map(json.loads, answer.text.splitlines())
     assert 128 <= len(decided) < 2000
-    assert (last["line"], last["error"]["type"]) == (len(decided) + 1, "log_full")
+    assert (last["ended_at_line"], last["error"]["type"]) == (len(decided) + 1, "log_full")
     assert 'mews_responses_total{route="/v1/bulk",status="503"} 1.0' in client.get("/metrics").text
     assert [(r.status, r.error) for r in caplog.records if r.name == "mews.requests"] == [(503, "log_full")]  # type: ignore[attr-defined]
 
