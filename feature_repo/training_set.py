@@ -15,7 +15,7 @@ from feature_repo.splits import SPLIT_SQL
 from feature_repo.tables import EVENT_TABLES
 from feature_repo.windows import SERVICES, VIEWS
 
-# A later verdict about a label wins; what a publisher said of a label's split holds for all verdicts about it.
+# A later verdict about a label wins; the split that a publisher gave it and the first draw hold for all of them.
 _WIDE = """
     WITH verdicts AS (
         SELECT * FROM labels WHERE event_table = '{events}' AND known_us <= {cutoff_us} AND label IN ({names})
@@ -41,8 +41,9 @@ def build(
     """Write `out/data.parquet`, one row per event with a verdict, and `out/manifest.json`, which is returned.
 
     Without a cutoff everything the lake knows counts. Features are those known at the event: Feast reads the row of
-    that moment, and no row that a later fact added. `sampling_probability` is that of the event's likeliest draw; a
-    label of which some verdicts were drawn otherwise has a column of its own for that.
+    that moment, and no row that a later fact added. A label's value is that of its last verdict, its probability that
+    of the first draw: who looks again, or appeals, draws nothing (0: nobody drew it). `sampling_probability` is the
+    largest of an event's; a label that was drawn otherwise in some rows has a column of its own for that.
     """
     with lake.connect() as connection:
         cutoff_us = _last_known_us(connection) if cutoff_us is None else cutoff_us
@@ -75,7 +76,8 @@ def _labelled_events(
     connection: duckdb.DuckDBPyConnection, events: str, labels: Sequence[str], cutoff_us: int
 ) -> pa.Table:
     said = "(last(value ORDER BY known_us, value) FILTER (label = '{0}'))::TINYINT AS \"{0}\""
-    drawn = "last(sampling_probability ORDER BY known_us, value) FILTER (label = '{0}') AS \"{1}\""
+    first = "first(sampling_probability ORDER BY sampling_probability = 0, known_us, sampling_probability DESC)"
+    drawn = first + " FILTER (label = '{0}') AS \"{1}\""
     wide = _WIDE.format(
         events=events,
         cutoff_us=cutoff_us,

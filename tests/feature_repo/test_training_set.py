@@ -79,3 +79,16 @@ def test_a_verdict_keeps_the_probability_of_its_own_draw(tmp_path: Path) -> None
     assert rows["sampling_probability"].to_pylist() == [0.01, 0.5]
     assert rows["sampling_probability_card_testing"].to_pylist() == [0.0, None]
     assert "sampling_probability_fraud" not in rows.column_names
+
+
+def test_a_verdict_that_is_looked_at_again_keeps_the_probability_of_its_first_draw(tmp_path: Path) -> None:
+    reported, drawn = {"sampling_probability": 0.0, "source": "report"}, {"sampling_probability": 0.01}
+    appealed = {"sampling_probability": 0.0, "source": "appeal"}
+    labels = [verdict("p0", 1, 1, **drawn), verdict("p0", 2, 0)]
+    labels += [verdict("p1", 1, 0, **reported), verdict("p1", 2, 1, **drawn), verdict("p1", 3, 0, **appealed)]
+    labels += [verdict("p2", 1, 1, **reported), verdict("p2", 2, 0, **appealed)]
+
+    rows = rows_of(tmp_path, labels)
+
+    assert rows["fraud"].to_pylist() == [0, 0, 0]
+    assert rows["sampling_probability"].to_pylist() == [0.01, 0.01, 0.0]
