@@ -86,8 +86,12 @@ def first_needed(view: View, first: date) -> date | None:
     """The first day of events that a view needs to answer on a day; None: all there are."""
     if not view.reach_us:
         return None
-    delay = LABEL_DELAY_DAYS if view.is_of_verdicts else 0
-    return first - timedelta(days=-(-view.reach_us // DAY_US) + delay)
+    return first - timedelta(days=-(-view.reach_us // DAY_US)) - _delay(view)
+
+
+def _delay(view: View) -> timedelta:
+    """How long after an event the facts about it may still come up."""
+    return timedelta(days=LABEL_DELAY_DAYS if view.is_of_verdicts else 0)
 
 
 def stamped(rows: pa.Table) -> pa.Table:
@@ -98,14 +102,19 @@ def stamped(rows: pa.Table) -> pa.Table:
 
 
 def touched_days(lake: Lake, first: date, last: date, view: View) -> list[date]:
-    """The later days with feature rows whose windows reach into some days: what came late to these changes those."""
+    """The later days with feature rows whose windows reach into some days: what came late to these changes those.
+
+    A payment that came late also changes the days that a verdict about it reaches.
+    """
     later = [day for day in lake.days("features", view.name) if day > last]
     if not later:
         return []
     with lake.connect() as connection:
-        bound_tables(connection, lake, view, first=first, last=last)
-        query = f"""SELECT max(us) FROM ({text.facts(view)})
-                    WHERE us >= {start_us(first)} AND us < {start_us(last) + DAY_US}"""  # noqa: S608
+        bound_tables(connection, lake, view, first=first, last=last + _delay(view))
+        bounds = f"BETWEEN {start_us(first)} AND {start_us(last) + DAY_US - 1}"
+        query = f"SELECT max(us) FROM ({text.facts(view)}) WHERE us {bounds}"  # noqa: S608
+        if view.is_of_verdicts:
+            query += f" OR event_id IN (SELECT event_id FROM payments WHERE event_us {bounds})"  # noqa: S608
         [(last_us,)] = connection.execute(query).fetchall()
     if last_us is None:
         return []

@@ -15,16 +15,16 @@ from feature_repo.splits import SPLIT_SQL
 from feature_repo.tables import EVENT_TABLES
 from feature_repo.windows import SERVICES, VIEWS
 
+# A later verdict about a label wins; the split that a publisher gave it and the first draw hold for all of them.
 _WIDE = """
     WITH verdicts AS (
-        SELECT *, row_number() OVER (PARTITION BY event_id, label ORDER BY known_us DESC, value DESC) AS place
-        FROM labels WHERE event_table = '{events}' AND known_us <= {cutoff_us} AND label IN ({names})
-            AND split IS DISTINCT FROM 'unused'
+        SELECT * FROM labels WHERE event_table = '{events}' AND known_us <= {cutoff_us} AND label IN ({names})
+        QUALIFY count(*) FILTER (split = 'unused') OVER (PARTITION BY event_id, label) = 0
     )
     SELECT event_id, max(known_us) AS known_us,
            arg_min(split, list_position(['test', 'calibration', 'validation', 'train'], split)) AS published_split,
-           max(sampling_probability) AS sampling_probability, {sampled}, {columns}
-    FROM verdicts WHERE place = 1 GROUP BY event_id
+           {sampled}, greatest({sampled_as}) AS sampling_probability, {columns}
+    FROM verdicts GROUP BY event_id
 """
 
 
@@ -41,8 +41,9 @@ def build(
     """Write `out/data.parquet`, one row per event with a verdict, and `out/manifest.json`, which is returned.
 
     Without a cutoff everything the lake knows counts. Features are those known at the event: Feast reads the row of
-    that moment, and no row that a later fact added. `sampling_probability` is that of the event's likeliest draw; a
-    label of which some verdicts were drawn otherwise has a column of its own for that.
+    that moment, and no row that a later fact added. A label's value is that of its last verdict, its probability that
+    of the first draw: who looks again, or appeals, draws nothing (0: nobody drew it). `sampling_probability` is the
+    largest of an event's; a label that was drawn otherwise in some rows has a column of its own for that.
     """
     with lake.connect() as connection:
         cutoff_us = _last_known_us(connection) if cutoff_us is None else cutoff_us
@@ -74,11 +75,17 @@ def _last_known_us(connection: duckdb.DuckDBPyConnection) -> int:
 def _labelled_events(
     connection: duckdb.DuckDBPyConnection, events: str, labels: Sequence[str], cutoff_us: int
 ) -> pa.Table:
-    columns = ", ".join(f"max(CASE WHEN label = '{name}' THEN value END)::TINYINT AS \"{name}\"" for name in labels)
-    drawn = "max(CASE WHEN label = '{0}' THEN sampling_probability END) AS \"{1}\""
-    sampled = ", ".join(drawn.format(name, sampled_as(name)) for name in labels)
-    names = ", ".join(f"'{name}'" for name in labels)
-    wide = _WIDE.format(events=events, cutoff_us=cutoff_us, names=names, columns=columns, sampled=sampled)
+    said = "(last(value ORDER BY known_us, value) FILTER (label = '{0}'))::TINYINT AS \"{0}\""
+    first = "first(sampling_probability ORDER BY sampling_probability = 0, known_us, sampling_probability DESC)"
+    drawn = first + " FILTER (label = '{0}') AS \"{1}\""
+    wide = _WIDE.format(
+        events=events,
+        cutoff_us=cutoff_us,
+        names=", ".join(f"'{name}'" for name in labels),
+        columns=", ".join(said.format(name) for name in labels),
+        sampled=", ".join(drawn.format(name, sampled_as(name)) for name in labels),
+        sampled_as=", ".join(f'"{sampled_as(name)}"' for name in labels),
+    )
     query = f"SELECT e.*, w.* EXCLUDE (event_id) FROM {events} AS e JOIN ({wide}) AS w USING (event_id)"  # noqa: S608
     # Nobody can learn from an event whose content a policy did not keep.
     kept = [f"{name} IS NOT NULL" for name, column in EVENT_TABLES[events].columns.items() if column.is_forgettable]

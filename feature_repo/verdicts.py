@@ -10,7 +10,8 @@ from feature_repo.states import States
 def push_verdicts(lake: Lake, states: States, *, first: date, last: date) -> int:
     """Push the fraud verdicts that became known on some days, and return how many; again, it changes nothing.
 
-    What lies before the horizon of a state is there already.
+    What lies before the horizon of a state is there already. A verdict whose payment comes later counts from the next
+    rebuild, as late payments do.
     """
     with lake.connect() as connection:
         known = lake.select("events", "labels", first=first, last=last)

@@ -7,7 +7,8 @@ one microsecond (`exact`) the same text gives the plain window `[t - S, t)`.
 
 A fact counts from when it was known. One that reached the lake within two days of happening counts from its own
 moment: the service pushes it online at once, and the lake hears of a day the day after. A later one counts from its
-arrival.
+arrival. Of an event from a file, which nobody pushed, that is up to two days too early; where its source does not say
+when it arrived (`arrived_us`), it counts from its own moment however late the file came.
 """
 
 from collections.abc import Iterator

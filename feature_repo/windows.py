@@ -78,33 +78,33 @@ VIEWS = {
             "merchant_id",
             ("verdicts",),
             (
-                _count("num_known", "1d 7d 30d", "fraud verdicts on its payments that became known"),
+                _count("num_known", "1d 7d 30d", "verdicts on its payments that became known, each one counted"),
                 _mean("fraud_share", "1d 7d 30d", "share of them that say fraud", of="is_fraud", unit="share"),
             ),
-            "what became known about the payments at a merchant",
+            "the verdicts about fraud that became known on the payments at a merchant",
         ),
         View(
             "merchant_frauds",
             "merchant_id",
             ("frauds",),
             (
-                _count("num_frauds", "1d 7d 30d", "payments at the merchant that became known to be fraud"),
+                _count("num_frauds", "1d 7d 30d", "verdicts on its payments that say fraud, each one counted"),
                 _mean(
                     "mean_fraud_amount", "7d 30d", "their mean amount", of="amount_micros", unit="currency", scale=MICRO
                 ),
                 Measure("since", "seconds_since_fraud", "since the last one became known, within the longest window"),
             ),
-            "the payments at a merchant that are known to be fraud",
+            "the verdicts on the payments at a merchant that say fraud",
         ),
         View(
             "merchant_genuine",
             "merchant_id",
             ("genuine",),
             (
-                _count("num_genuine", "30d", "verdicts that say genuine"),
+                _count("num_genuine", "30d", "verdicts on its payments that say genuine, each one counted"),
                 Measure("since", "seconds_since_genuine", "since the last one became known, within the longest window"),
             ),
-            "the payments at a merchant that are known to be genuine",
+            "the verdicts on the payments at a merchant that say genuine",
         ),
         View(
             "merchant_activity",

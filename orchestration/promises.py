@@ -14,13 +14,14 @@ from serving.release import find, read_policy
 from training.policy import Promise
 from training.promise_watch import Live, Watch, watch
 
+# The last verdict counts, whoever gave it; the first draw of a reviewer says what it stands for.
 _REVIEWED = """
-    SELECT arg_min(d.record, d.at_us), arg_min(d.labels, d.at_us), l.label, arg_max(l.value, l.known_us),
-           min(l.sampling_probability)
+    SELECT arg_min(d.record, d.at_us), arg_min(d.labels, d.at_us), l.label, last(l.value ORDER BY l.known_us, l.value),
+           first(l.sampling_probability ORDER BY l.known_us, l.sampling_probability DESC)
+               FILTER (l.source = 'reviewer' AND l.sampling_probability > 0) AS probability
     FROM decisions d JOIN labels l ON l.event_id = d.event_id AND l.event_table = d.event_table
-    WHERE d.release = ? AND d.role = 'champion' AND NOT d.degraded AND l.sampling_probability > 0
-      AND l.source = 'reviewer'
-    GROUP BY d.event_id, l.label
+    WHERE d.release = ? AND d.role = 'champion' AND NOT d.degraded
+    GROUP BY d.event_id, l.label HAVING probability IS NOT NULL
 """
 
 

@@ -42,7 +42,7 @@ def _verdicts(tables: Tables) -> Iterator[dict[str, Any]]:
                 if (of := (payment["event_id"], known_us, label["value"])) in said_before:
                     continue
                 said_before.add(of)
-                yield {**payment, "us": known_us, "known_us": known_us, **said}
+                yield {**payment, "us": known_us, "known_us": max(known_us, _seen(payment)["known_us"]), **said}
 
 
 _FACTS = {

@@ -47,8 +47,11 @@ def served(settings: Settings, when_promise_breaks: str) -> Bundle:
     return release
 
 
-def live(settings: Settings, release: Bundle, *, num_flagged: int) -> None:
-    """Benign payments that people looked at, some of which the release had flagged."""
+def live(settings: Settings, release: Bundle, *, num_flagged: int, first_said: int = 0) -> None:
+    """Benign payments that people looked at, some of which the release had flagged, and what was first said of those.
+
+    What was wrong was taken back on an appeal, whose verdict stands for no draw.
+    """
     at_us = 1_700_000_000_000_000
     decisions, labels = [], []
     for i in range(NUM_EVENTS):
@@ -59,14 +62,11 @@ def live(settings: Settings, release: Bundle, *, num_flagged: int) -> None:
         row |= {"role": "champion", "degraded": False, "record": encode(one).decode()}
         decisions.append(row | {"labels": ["fraud"] if i < num_flagged else []})
         label = dict.fromkeys(LABELS.columns) | {"event_id": f"pay-{i}", "event_table": "payments", "event_us": at_us}
-        label |= {
-            "known_us": at_us + 1,
-            "label": "fraud",
-            "value": 0,
-            "source": "reviewer",
-            "sampling_probability": 0.5,
-        }
-        labels.append(label)
+        label |= {"label": "fraud", "source": "reviewer", "sampling_probability": 0.5}
+        labels.append(label | {"known_us": at_us + 1, "value": first_said if i < num_flagged else 0})
+        if first_said and i < num_flagged:
+            taken_back = {"known_us": at_us + 2, "value": 0, "source": "appeal", "sampling_probability": 0.0}
+            labels.append(label | taken_back)
     for zone, table, rows in (("log", DECISIONS, decisions), ("events", LABELS, labels)):
         folder = settings.lake.folder(zone, table.name, day_of(at_us))  # type: ignore[arg-type]
         folder.mkdir(parents=True)
@@ -82,6 +82,15 @@ def test_a_kept_promise_stays_unremarked(settings: Settings) -> None:
 
     assert (found.num_wrong, found.num_rows, found.is_broken) == (30, NUM_EVENTS, False)
     assert desk.status(release).state == "approved"
+
+
+def test_a_verdict_that_an_appeal_took_back_counts_as_the_appeal_says(settings: Settings) -> None:
+    release = served(settings, "flag")
+    live(settings, release, num_flagged=120, first_said=1)
+
+    [found] = recheck(Approvals(settings), NAME)
+
+    assert (found.num_wrong, found.num_rows, found.is_broken) == (120, NUM_EVENTS, True)
 
 
 def test_a_broken_promise_flags_the_release_once(settings: Settings) -> None:
