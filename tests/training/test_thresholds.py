@@ -181,6 +181,16 @@ def test_a_segment_without_enough_labels_is_named_and_never_flagged() -> None:
     assert np.isinf(found.cuts({"kind": np.array(["rare"], object)})).all()  # type: ignore[arg-type]
 
 
+def test_the_largest_segments_stand_alone() -> None:
+    names = np.repeat([f"country {n:02}" for n in range(25)], [200] * 24 + [2000]).astype(object)
+    rows = draw(27, num_rows=len(names))
+
+    found = choose_per_segment(Promise(per="country"), rows, guide=rows, segments=names, guide_segments=names)
+
+    assert len(found.segments) == 21
+    assert "country 24" in found.segments
+
+
 @pytest.mark.parametrize("capacity", [0, 20, 100_000])
 def test_the_band_below_a_threshold_is_as_wide_as_people_have_time_for(capacity: int) -> None:
     rows = draw(26, num_rows=2000)
