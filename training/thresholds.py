@@ -169,7 +169,7 @@ def _allowed(limit: float, num_rows: int, error: float) -> tuple[int, float]:
     """How many of so many rows may be wrong for the share of wrong ones to be proved within a limit, and that proof."""
     allowed = np.arange(int(limit * num_rows) + 1)
     bounds = beta.ppf(1 - error, allowed + 1, num_rows - allowed)
-    most = int(np.flatnonzero(bounds <= limit)[-1])
+    most = int(np.flatnonzero(bounds <= limit * (1 + 1e-12))[-1])  # rounding may put the first just above it
     return most, float(bounds[most])
 
 

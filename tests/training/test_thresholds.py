@@ -86,6 +86,14 @@ def test_scores_that_saturate_on_benign_rows_are_infeasible() -> None:
     assert "highest possible score" in str(found.reason)
 
 
+def test_as_many_rows_as_a_proof_needs_at_least_suffice_where_they_prove_the_limit_exactly() -> None:
+    rows = Sample(np.array([0.1, 0.2], np.float32), np.zeros(2, bool), np.ones(2), np.arange(2))
+
+    found = choose(Promise(limit=0.3, confidence=0.51), rows, guide=rows)  # 0.7 squared is 0.49
+
+    assert found.bound == pytest.approx(0.3)
+
+
 def test_no_rows_at_all_are_infeasible() -> None:
     nothing = draw(14, num_rows=0)
 
