@@ -29,11 +29,15 @@ NAME, NUM_EVENTS = "payment_fraud", 1000
 def settings(tmp_path: Path) -> Settings:
     home = Settings(tmp_path)
     Approvals(home).introduce({"ada": "ml", "grace": "policy"})
-    run_dir = trained(home, "run-1", by="tom")
-    promise = Promise(limit=0.05).model_dump()
-    (run_dir / "bundle" / "thresholds.json").write_text(json.dumps({"fraud": {"promise": promise, "threshold": 0.5}}))
-    shelf.publish(run_dir)
+    publish(home, Promise(limit=0.05))
     return home
+
+
+def publish(home: Settings, promise: Promise) -> None:
+    run_dir = trained(home, "run-1", by="tom")
+    sealed = {"fraud": {"promise": promise.model_dump(), "threshold": 0.5}}
+    (run_dir / "bundle" / "thresholds.json").write_text(json.dumps(sealed))
+    shelf.publish(run_dir)
 
 
 def served(settings: Settings, when_promise_breaks: str) -> Bundle:
@@ -47,8 +51,8 @@ def served(settings: Settings, when_promise_breaks: str) -> Bundle:
     return release
 
 
-def live(settings: Settings, release: Bundle, *, num_flagged: int) -> None:
-    """Benign payments that people looked at, some of which the release had flagged."""
+def live(settings: Settings, release: Bundle, *, num_flagged: int, value: int = 0) -> None:
+    """Payments of one verdict that people gave, some of which the release had flagged."""
     at_us = 1_700_000_000_000_000
     decisions, labels = [], []
     for i in range(NUM_EVENTS):
@@ -62,7 +66,7 @@ def live(settings: Settings, release: Bundle, *, num_flagged: int) -> None:
         label |= {
             "known_us": at_us + 1,
             "label": "fraud",
-            "value": 0,
+            "value": value,
             "source": "reviewer",
             "sampling_probability": 0.5,
         }
@@ -97,6 +101,18 @@ def test_a_broken_promise_flags_the_release_once(settings: Settings) -> None:
     assert approval.state == "approved"
     assert "**no longer holds**: fraud: benign_fpr 0.05 is broken" in standing_text(release, approval, service_url="")
     assert [e.kind for e in desk.ledger.entries()].count("promise_broken") == 1
+
+
+def test_the_recall_promised_beside_a_false_positive_rate_is_watched_too(tmp_path: Path) -> None:
+    settings = Settings(tmp_path)
+    Approvals(settings).introduce({"ada": "ml", "grace": "policy"})
+    publish(settings, Promise(limit=0.05, min_recall=0.8))
+    live(settings, served(settings, "flag"), num_flagged=500, value=1)
+
+    by_rate, by_recall = recheck(Approvals(settings), NAME)
+
+    assert (by_rate.kind, by_rate.num_rows, by_rate.is_broken) == ("benign_fpr", 0, False)
+    assert (by_recall.limit, by_recall.num_wrong, by_recall.is_broken) == (0.8, 500, True)
 
 
 def test_a_broken_promise_ends_the_release_where_the_policy_says_so(settings: Settings) -> None:
