@@ -104,6 +104,32 @@ def test_no_rows_at_all_are_infeasible() -> None:
     assert by_precision.threshold is None
 
 
+def told_apart(num_benign: int, num_violations: int) -> Sample:
+    """Rows whose scores say what they are."""
+    labels = np.arange(num_benign + num_violations) >= num_benign
+    scores = np.where(labels, 0.9, 0.1).astype(np.float32)
+    return Sample(scores, labels, np.ones(len(labels)), np.arange(len(labels)))
+
+
+@pytest.mark.parametrize("promise", [Promise(kind="precision", limit=0.9), Promise(limit=0.05, min_recall=0.5)])
+@pytest.mark.parametrize(("num_benign", "num_violations"), [(0, 0), (2000, 0), (2000, 3)])
+def test_too_few_violations_are_no_word_against_the_detector(
+    promise: Promise, num_benign: int, num_violations: int
+) -> None:
+    found = choose(promise, told_apart(num_benign, num_violations), guide=told_apart(1700, 300))
+
+    assert found.threshold is None
+    assert "better detector" not in str(found.reason)
+    assert (found.num_more_labels is None) == (num_violations == 0)
+
+
+def test_a_few_labels_that_are_all_right_ask_for_the_rest_of_the_proof() -> None:
+    found = choose(Promise(kind="precision", limit=0.9), told_apart(0, 9), guide=told_apart(1700, 300))
+
+    assert "the proof needs 29 flagged ones" in str(found.reason)
+    assert found.num_more_labels == 20
+
+
 def test_thinning_undoes_a_biased_sample() -> None:
     population = draw(15, num_rows=300_000)
     probability = np.where(population.scores > 0.8, 0.9, 0.1)  # what looks bad is reviewed more often
