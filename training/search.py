@@ -99,31 +99,31 @@ class _Runner:
     is_stopped: threading.Event = field(default_factory=threading.Event)
 
     def run(self, trial: Trial) -> float:
-        """The best value of the watched metric on validation; raises TrialPruned and TrialFailed."""
+        """The watched metric on validation of the weights that are kept; raises TrialPruned and TrialFailed."""
         tried = suggest(trial, self.spec.search)
         try:
             fit = FitConfig.model_validate({**self.spec.fit.model_dump(), **tried})
         except ValueError as error:
             raise TrialFailed(f"trial {trial.number} is no fit: {tried}") from error
         run_dir = self._lay_out(trial.number, fit)
-        best, lines = 0.0, new_lines(run_dir / CURVES)
+        kept, lines = 0.0, new_lines(run_dir / CURVES)
         with self._training(trial.number, run_dir) as process:
             is_running = True
             while is_running:
                 is_running = launch.is_running(process)
                 for line in map(json.loads, next(lines)):
                     if line["name"] == WATCHED:
-                        best = max(best, line["value"])
+                        kept = max(kept, line["value"]) if fit.patience else line["value"]
                         trial.report(line["value"], step=line["epoch"])
                 if is_running and trial.should_prune():
-                    self.report(f"trial {trial.number} is stopped at {best:.4f}: {trial.params}")
+                    self.report(f"trial {trial.number} is stopped at {kept:.4f}: {trial.params}")
                     raise optuna.TrialPruned
         if self.is_stopped.is_set():
             raise SystemExit("the search was stopped; the same command goes on with it")
         if process.returncode:
             raise TrialFailed(f"trial {trial.number} ended with status {process.returncode}; see {run_dir / 'log.txt'}")
-        self.report(f"trial {trial.number} validates with {best:.4f}: {trial.params}")
-        return best
+        self.report(f"trial {trial.number} validates with {kept:.4f}: {trial.params}")
+        return kept
 
     def _lay_out(self, number: int, fit: FitConfig) -> Path:
         run_dir = self.folder / "trials" / f"{number:04d}"
