@@ -1,8 +1,9 @@
 """`python -m training.search FOLDER`: tries variants of a detector's fit side by side and says which validates best.
 
 The folder holds `detector.json` and `training_set.parquet`, as a run folder does. Each trial trains in a run folder of
-its own below `trials/` and is stopped as soon as it lies below the median of the others at the same epoch. What was
-tried lies in `study.jsonl`; the same command goes on where a killed search stopped. The test split is never looked at.
+its own below `trials/` and is stopped as soon as it lies below the median of the others at the same epoch, but for the
+first ones and the fit as stated. What was tried lies in `study.jsonl`; the same command goes on where a killed search
+stopped. The test split is never looked at.
 """
 
 import json
@@ -106,6 +107,7 @@ class _Runner:
         except ValueError as error:
             raise TrialFailed(f"trial {trial.number} is no fit: {tried}") from error
         run_dir = self._lay_out(trial.number, fit)
+        may_be_stopped = trial.number >= WARM_UP_TRIALS and "is_stated" not in trial.user_attrs
         kept, lines = 0.0, new_lines(run_dir / CURVES)
         with self._training(trial.number, run_dir) as process:
             is_running = True
@@ -115,7 +117,7 @@ class _Runner:
                     if line["name"] == WATCHED:
                         kept = max(kept, line["value"]) if fit.patience else line["value"]
                         trial.report(line["value"], step=line["epoch"])
-                if is_running and trial.should_prune():
+                if is_running and may_be_stopped and trial.should_prune():
                     self.report(f"trial {trial.number} is stopped at {kept:.4f}: {trial.params}")
                     raise optuna.TrialPruned
         if self.is_stopped.is_set():

@@ -115,6 +115,17 @@ def test_a_variant_is_as_good_as_the_weights_that_its_fit_keeps(
     assert result["best"]["params"]["learning_rate"] == best
 
 
+def test_the_fit_as_stated_is_never_stopped(tmp_path: Path, acted: Callable[..., None]) -> None:
+    acted(stated=[0.4, 0.4, 0.5, 0.7, 0.9], others=[0.6, 0.6], stated_takes_s=1.5)
+    space = {"learning_rate": {"low": 1e-3, "high": 3e-3}}
+    folder = outline(tmp_path / "study", space, num_trials=7, num_parallel=2)
+
+    search(folder, report=lambda _: None)
+
+    result = json.loads((folder / "search.json").read_text())
+    assert result["stated"] == result["best"]["value"] == 0.9
+
+
 def wait_for_a_trial(folder: Path, process: subprocess.Popen[bytes]) -> None:
     before, deadline = len(finished(folder)), time.monotonic() + 60
     while len(finished(folder)) <= before:
