@@ -111,7 +111,7 @@ class _Runner:
         kept, lines = 0.0, new_lines(run_dir / CURVES)
         with self._training(trial.number, run_dir) as process:
             is_running = True
-            while is_running:
+            while is_running and not self.is_stopped.is_set():
                 is_running = launch.is_running(process)
                 for line in map(json.loads, next(lines)):
                     if line["name"] == WATCHED:

@@ -7,12 +7,13 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import optuna
 import pytest
 
 from tests.training.conftest import behaviour_spec, payments, write_run
 from training import launch
 from training.detector import DetectorSpec
-from training.search import STUDY, is_whole, search
+from training.search import STUDY, _Runner, is_whole, search
 from training.search_space import Range, Search
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
@@ -124,6 +125,21 @@ def test_the_fit_as_stated_is_never_stopped(tmp_path: Path, acted: Callable[...,
 
     result = json.loads((folder / "search.json").read_text())
     assert result["stated"] == result["best"]["value"] == 0.9
+
+
+def test_a_trial_that_begins_while_the_search_is_stopped_ends_at_once(
+    tmp_path: Path, acted: Callable[..., None]
+) -> None:
+    acted(stated=[0.5], others=[0.5], stated_takes_s=60)
+    folder = outline(tmp_path / "study", {"learning_rate": [2e-3]})
+    spec = DetectorSpec.model_validate_json((folder / "detector.json").read_bytes())
+    runner, began = _Runner(folder, spec, print), time.monotonic()
+
+    runner.is_stopped.set()
+    with pytest.raises(SystemExit, match="the same command goes on with it"):
+        optuna.create_study().optimize(runner.run, n_trials=1)
+
+    assert time.monotonic() - began < 30
 
 
 def wait_for_a_trial(folder: Path, process: subprocess.Popen[bytes]) -> None:
