@@ -28,6 +28,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from training import launch, near_duplicates
+from training.attended import alone
 from training.detector import DetectorSpec
 from training.fit_config import WATCHED, FitConfig
 from training.reports import CURVES, new_lines
@@ -45,6 +46,11 @@ class TrialFailed(RuntimeError):
 def main() -> None:
     """Search in the folder named on the command line; under Dagster the result is metadata of its asset."""
     folder = Path(sys.argv[1])
+    with alone(folder):
+        _search(folder)
+
+
+def _search(folder: Path) -> None:
     if DAGSTER_PIPES_CONTEXT_ENV_VAR not in os.environ:
         print(search(folder, report=lambda line: print(line, flush=True)))  # noqa: T201
         return

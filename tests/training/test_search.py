@@ -12,6 +12,7 @@ import pytest
 
 from tests.training.conftest import behaviour_spec, payments, write_run
 from training import launch
+from training.attended import alone
 from training.detector import DetectorSpec
 from training.search import STUDY, _Runner, is_whole, search
 from training.search_space import Range, Search
@@ -140,6 +141,18 @@ def test_a_trial_that_begins_while_the_search_is_stopped_ends_at_once(
         optuna.create_study().optimize(runner.run, n_trials=1)
 
     assert time.monotonic() - began < 30
+
+
+def test_a_second_search_of_a_folder_is_refused_and_leaves_the_first_alone(tmp_path: Path) -> None:
+    folder = outline(tmp_path / "study", {"learning_rate": [2e-3]})
+
+    with alone(folder):
+        command = [sys.executable, "-m", "training.search", str(folder)]
+        second = subprocess.run(command, check=False, capture_output=True, text=True)
+
+    assert second.returncode == 1
+    assert second.stderr.endswith("is being trained by another process; wait for it, or end it\n")
+    assert not (folder / STUDY).exists()
 
 
 def wait_for_a_trial(folder: Path, process: subprocess.Popen[bytes]) -> None:
