@@ -5,7 +5,7 @@ from typing import Any
 
 from training.detector import DetectorSpec
 from training.evaluation import MACRO, AttackEvaluation, Difference, Evaluation, SliceEvaluation
-from training.gate import Verdict
+from training.gate import Verdict, widened
 from training.metrics import Estimate
 from training.policy import Contract
 
@@ -31,7 +31,7 @@ class Tile(Contract):
 
 def facts_of(spec: DetectorSpec, evaluation: Evaluation, verdict: Verdict) -> dict[str, Any]:
     """What both templates show."""
-    shown = _as_more_is_better(evaluation)
+    shown = held_at_once(evaluation.comparison.differences if evaluation.comparison else [])
     return {
         "spec": spec,
         "evaluation": evaluation,
@@ -39,8 +39,9 @@ def facts_of(spec: DetectorSpec, evaluation: Evaluation, verdict: Verdict) -> di
         "failed": [one for one in verdict.criteria if not one.passed],
         "tiles": list(_tiles(spec, evaluation, verdict)),
         "costs": list(_costs(spec, evaluation)),
-        "better": [_sentence(one) for one in shown if one.difference.low > 0],
-        "worse": [_sentence(one) for one in shown if one.difference.high < 0],
+        "better": [_sentence(one) for one in shown if _gain(one).low > 0],
+        "worse": [_sentence(one) for one in shown if _gain(one).high < 0],
+        "num_compared": sum(one.label != MACRO for one in shown),
         "macro_difference": next((one for one in shown if one.label == MACRO), None),
         "worst_slices": _worst_slices(evaluation),
         "attacks": sorted(evaluation.attacks, key=lambda one: (not one.is_seen, _kept(one))),
@@ -110,15 +111,19 @@ def _costs(spec: DetectorSpec, evaluation: Evaluation) -> Iterator[Cost]:
     yield from sorted(found, key=lambda one: -one.burden.value)
 
 
-def _as_more_is_better(evaluation: Evaluation) -> list[Difference]:
-    """Differences in which more is better: a lower false-positive rate is turned around."""
-    differences = evaluation.comparison.differences if evaluation.comparison else []
-    return [_turned(one) if one.metric == "benign_fpr" else one for one in differences]
+def held_at_once(differences: list[Difference]) -> list[Difference]:
+    """With the intervals that all labels and slices keep at once; the macro stands alone and keeps its own."""
+    num_parts = sum(one.label != MACRO for one in differences)
+    return [
+        one if one.label == MACRO else one.model_copy(update={"difference": widened(one.difference, num_parts)})
+        for one in differences
+    ]
 
 
-def _turned(one: Difference) -> Difference:
-    turned = Estimate(value=-one.difference.value, low=-one.difference.high, high=-one.difference.low)
-    return one.model_copy(update={"difference": turned})
+def _gain(one: Difference) -> Estimate:
+    """The difference where more is better: a false-positive rate is turned around."""
+    found = one.difference
+    return found if one.metric != "benign_fpr" else Estimate(value=-found.value, low=-found.high, high=-found.low)
 
 
 def _sentence(one: Difference) -> str:

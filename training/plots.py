@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from sklearn.metrics import precision_recall_curve
 
+from training.card_facts import held_at_once
 from training.evaluation import MACRO, Confusion, Evaluation
 from training.metrics import Floats, Sample
 from training.predictions import Predictions
@@ -107,7 +108,8 @@ def _costs(ax: Axes, sample: Sample, threshold: float | None) -> None:
 
 def _differences(evaluation: Evaluation) -> Figure:
     assert evaluation.comparison is not None
-    rows = [one for one in evaluation.comparison.differences if one.metric == "average_precision"][::-1]
+    compared = held_at_once(evaluation.comparison.differences)
+    rows = [one for one in compared if one.metric == "average_precision"][::-1]
     figure = Figure(figsize=(7, 0.26 * len(rows) + 1.1), layout="constrained")
     ax = figure.subplots()
     for y, one in enumerate(rows):
@@ -120,7 +122,7 @@ def _differences(evaluation: Evaluation) -> Figure:
     names = [f"{one.label}, {one.column} {one.value}" if one.column else one.label for one in rows]
     ax.set_yticks(range(len(rows)), names, fontsize=7)
     ax.axvline(0, color=_LINE, linewidth=0.8, linestyle=":")
-    ax.set_xlabel("average precision, candidate minus champion (95 % interval)")
+    ax.set_xlabel("average precision, candidate minus champion (intervals that all keep at once)")
     return figure
 
 
