@@ -8,6 +8,7 @@ from training.evaluation import MACRO, AttackEvaluation, Difference, Evaluation,
 from training.gate import Verdict, widened
 from training.metrics import Estimate
 from training.policy import Contract
+from training.thresholds import Threshold
 
 _NUM_WORST_SLICES = 10
 
@@ -38,6 +39,7 @@ def facts_of(spec: DetectorSpec, evaluation: Evaluation, verdict: Verdict) -> di
         "verdict": verdict,
         "failed": [one for one in verdict.criteria if not one.passed],
         "tiles": list(_tiles(spec, evaluation, verdict)),
+        "promises": list(_promises(evaluation)),
         "costs": list(_costs(spec, evaluation)),
         "better": [_sentence(one) for one in shown if _gain(one).low > 0],
         "worse": [_sentence(one) for one in shown if _gain(one).high < 0],
@@ -62,15 +64,22 @@ def _tiles(spec: DetectorSpec, evaluation: Evaluation, verdict: Verdict) -> Iter
         low, high = (round(10_000 * end) for end in (burden.low, burden.high))
         note = f"{low:,} to {high:,}; by any label"
         yield Tile(name="flagged of 10,000 benign", value=f"{10_000 * burden.value:,.0f}", note=note)
-    proved = [one for one in evaluation.thresholds.values() if one.threshold is not None]
-    note = "the others are scored and never flagged" if len(proved) < len(spec.labels) else "every label can act"
-    yield Tile(name="promises proved", value=f"{len(proved)} of {len(spec.labels)}", note=note)
+    yield _proof_tile(evaluation.thresholds)
     yield from _attack_tiles(spec, evaluation, failed)
     if suites := [one for one in evaluation.benign_suites if one.flagged]:
         worst = max(suites, key=lambda one: one.num_flagged / one.num_texts)
         is_bad = any(name.startswith("benign suite") for name in failed)
         share = f"{100 * worst.num_flagged / worst.num_texts:.1f} %"
         yield Tile(name="worst benign suite flagged", value=share, note=worst.suite, is_bad=is_bad)
+
+
+def _proof_tile(thresholds: dict[str, Threshold]) -> Tile:
+    """A label counts where it is proved in every segment."""
+    proved = {name: [one.threshold is not None for _, one in found.parts] for name, found in thresholds.items()}
+    partly = [f"{name}: {sum(are)} of {len(are)} segments" for name, are in proved.items() if any(are) and not all(are)]
+    num_whole = sum(map(all, proved.values()))
+    notes = [*partly, "the others are scored and never flagged"] if num_whole < len(proved) else ["every label can act"]
+    return Tile(name="promises proved", value=f"{num_whole} of {len(proved)}", note="; ".join(notes))
 
 
 def _attack_tiles(spec: DetectorSpec, evaluation: Evaluation, failed: set[str]) -> Iterator[Tile]:
@@ -99,6 +108,13 @@ def _attack_tiles(spec: DetectorSpec, evaluation: Evaluation, failed: set[str]) 
 
 def _kept(one: AttackEvaluation) -> float:
     return one.recall_kept.value if one.recall_kept else -1.0
+
+
+def _promises(evaluation: Evaluation) -> Iterator[tuple[str, Threshold]]:
+    """What was proved and what not, each segment by itself."""
+    for label, found in evaluation.thresholds.items():
+        for segment, one in found.parts:
+            yield f"{label} where {found.promise.per} is {segment}" if segment is not None else label, one
 
 
 def _costs(spec: DetectorSpec, evaluation: Evaluation) -> Iterator[Cost]:

@@ -33,7 +33,7 @@ def choose_per_segment(
     shared = promise.model_copy(update={"confidence": 1 - (1 - promise.confidence) / (len(alone) + 1)})
     found = {
         value: choose(shared, calibration.where(named == value), guide=guide.where(guide_named == value))
-        for value in [*alone, OTHER]
+        for value in ([*alone, OTHER] if OTHER in named or not alone else alone)  # what nobody is in needs no proof
     }
     return _summary(promise, found)
 
@@ -65,12 +65,13 @@ def _summary(promise: Promise, found: dict[str, Threshold]) -> Threshold:
     strictest = max(proved, key=lambda one: one.threshold or 0.0)
     worst = min if promise.kind != "benign_fpr" else max
     bounds = [one.bound for one in proved if one.bound is not None]
+    num_rows = sum(one.num_rows for one in proved)
     return Threshold.model_validate(
         facts
         | {
             "threshold": strictest.threshold,
             "bound": worst(bounds),
-            "observed": strictest.observed,
-            "num_rows": sum(one.num_rows for one in proved),
+            "observed": sum((one.observed or 0.0) * one.num_rows for one in proved) / num_rows,
+            "num_rows": num_rows,
         }
     )

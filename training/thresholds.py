@@ -68,6 +68,11 @@ class Threshold(Contract):
         return found.threshold if found else None
 
     @property
+    def parts(self) -> "list[tuple[str | None, Threshold]]":
+        """Each segment with what counts in it; where the promise is not per segment, this one."""
+        return [*self.segments.items()] or [(None, self)]
+
+    @property
     def loosest(self) -> float:
         """From which probability on something is flagged in some segment; infinite where nothing ever is."""
         found = [one.threshold for one in (self, *self.segments.values()) if one.threshold is not None]

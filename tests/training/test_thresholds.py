@@ -225,6 +225,20 @@ def test_the_largest_segments_stand_alone() -> None:
     assert "country 24" in found.segments
 
 
+def test_what_was_seen_is_of_all_proved_segments_and_none_is_named_that_nobody_is_in() -> None:
+    (rows, names), (guide, guide_names) = segmented(30, 8000), segmented(31, 8000)
+    names, guide_names = (np.where(of == "rare", "code", of) for of in (names, guide_names))
+
+    found = choose_per_segment(
+        Promise(limit=0.05, per="kind"), rows, guide=guide, segments=names, guide_segments=guide_names
+    )
+
+    assert set(found.segments) == {"chat", "code"}
+    benign = ~rows.labels
+    assert found.num_rows == benign.sum()
+    assert found.observed == pytest.approx((rows.scores >= found.cuts({"kind": names}))[benign].mean())
+
+
 @pytest.mark.parametrize("capacity", [0, 20, 100_000])
 def test_the_band_below_a_threshold_is_as_wide_as_people_have_time_for(capacity: int) -> None:
     rows = draw(26, num_rows=2000)
