@@ -45,10 +45,11 @@ def _watched(desk: Approvals, release: Bundle) -> Iterator[Watch]:
     rows = _rows(desk, release)
     parts = [(label, segment) for label, one in sealed.items() for segment in (one.get("segments") or {None: one})]
     proved = [(n, s) for n, s in parts if (sealed[n]["segments"][s] if s else sealed[n])["threshold"] is not None]
-    for label, segment in proved:
-        promise, named = Promise.model_validate(sealed[label]["promise"]), sealed[label].get("segments") or {}
+    held = [(n, s, one) for n, s in proved for one in Promise.model_validate(sealed[n]["promise"]).each_kind()]
+    for label, segment, promise in held:
+        named = sealed[label].get("segments") or {}
         mine = [row for row in rows if row["label"] == label and _is_in(row, promise.per, segment, named)]
-        yield watch(label, promise, _live(mine), num_promises=len(proved), segment=segment)
+        yield watch(label, promise, _live(mine), num_promises=len(held), segment=segment)
 
 
 def _rows(desk: Approvals, release: Bundle) -> list[dict[str, Any]]:

@@ -15,12 +15,12 @@ from training.metrics import Estimate
 
 CAPTIONS = {
     "champion": "Candidate minus champion; orange is shown to be worse",
-    "costs": "What each threshold finds and what it costs; the dot is the released threshold",
+    "costs": "What each threshold finds and what it costs; the dot is what is released",
     "attacks": "What of the clean recall each attack leaves, and what it does to benign twins",
     "confusion": "Which label a violation is taken for at the released thresholds",
     "calibration": "Probabilities said against what was true; on the line is honest, larger dots hold more events",
     "precision_recall": "Precision and recall; the dotted line is the share of violations",
-    "scores": "Scores of violations and of benign events; the dashed line is the released threshold",
+    "scores": "Scores of violations and of benign events; dashed is what is released, segment by segment",
 }
 _MARKUP = re.compile(r"[\\`*|#<>~\[\]]")  # not the underscore, which means nothing inside a word
 

@@ -5,9 +5,10 @@ from typing import Any
 
 from training.detector import DetectorSpec
 from training.evaluation import MACRO, AttackEvaluation, Difference, Evaluation, SliceEvaluation
-from training.gate import Verdict
+from training.gate import Verdict, widened
 from training.metrics import Estimate
 from training.policy import Contract
+from training.thresholds import Threshold
 
 _NUM_WORST_SLICES = 10
 
@@ -31,16 +32,18 @@ class Tile(Contract):
 
 def facts_of(spec: DetectorSpec, evaluation: Evaluation, verdict: Verdict) -> dict[str, Any]:
     """What both templates show."""
-    shown = _as_more_is_better(evaluation)
+    shown = held_at_once(evaluation.comparison.differences if evaluation.comparison else [])
     return {
         "spec": spec,
         "evaluation": evaluation,
         "verdict": verdict,
         "failed": [one for one in verdict.criteria if not one.passed],
         "tiles": list(_tiles(spec, evaluation, verdict)),
+        "promises": list(_promises(evaluation)),
         "costs": list(_costs(spec, evaluation)),
-        "better": [_sentence(one) for one in shown if one.difference.low > 0],
-        "worse": [_sentence(one) for one in shown if one.difference.high < 0],
+        "better": [_sentence(one) for one in shown if _gain(one).low > 0],
+        "worse": [_sentence(one) for one in shown if _gain(one).high < 0],
+        "num_compared": sum(one.label != MACRO for one in shown),
         "macro_difference": next((one for one in shown if one.label == MACRO), None),
         "worst_slices": _worst_slices(evaluation),
         "attacks": sorted(evaluation.attacks, key=lambda one: (not one.is_seen, _kept(one))),
@@ -61,15 +64,22 @@ def _tiles(spec: DetectorSpec, evaluation: Evaluation, verdict: Verdict) -> Iter
         low, high = (round(10_000 * end) for end in (burden.low, burden.high))
         note = f"{low:,} to {high:,}; by any label"
         yield Tile(name="flagged of 10,000 benign", value=f"{10_000 * burden.value:,.0f}", note=note)
-    proved = [one for one in evaluation.thresholds.values() if one.threshold is not None]
-    note = "the others are scored and never flagged" if len(proved) < len(spec.labels) else "every label can act"
-    yield Tile(name="promises proved", value=f"{len(proved)} of {len(spec.labels)}", note=note)
+    yield _proof_tile(evaluation.thresholds)
     yield from _attack_tiles(spec, evaluation, failed)
     if suites := [one for one in evaluation.benign_suites if one.flagged]:
         worst = max(suites, key=lambda one: one.num_flagged / one.num_texts)
         is_bad = any(name.startswith("benign suite") for name in failed)
         share = f"{100 * worst.num_flagged / worst.num_texts:.1f} %"
         yield Tile(name="worst benign suite flagged", value=share, note=worst.suite, is_bad=is_bad)
+
+
+def _proof_tile(thresholds: dict[str, Threshold]) -> Tile:
+    """A label counts where it is proved in every segment."""
+    proved = {name: [one.threshold is not None for _, one in found.parts] for name, found in thresholds.items()}
+    partly = [f"{name}: {sum(are)} of {len(are)} segments" for name, are in proved.items() if any(are) and not all(are)]
+    num_whole = sum(map(all, proved.values()))
+    notes = [*partly, "the others are scored and never flagged"] if num_whole < len(proved) else ["every label can act"]
+    return Tile(name="promises proved", value=f"{num_whole} of {len(proved)}", note="; ".join(notes))
 
 
 def _attack_tiles(spec: DetectorSpec, evaluation: Evaluation, failed: set[str]) -> Iterator[Tile]:
@@ -100,6 +110,13 @@ def _kept(one: AttackEvaluation) -> float:
     return one.recall_kept.value if one.recall_kept else -1.0
 
 
+def _promises(evaluation: Evaluation) -> Iterator[tuple[str, Threshold]]:
+    """What was proved and what not, each segment by itself."""
+    for label, found in evaluation.thresholds.items():
+        for segment, one in found.parts:
+            yield f"{label} where {found.promise.per} is {segment}" if segment is not None else label, one
+
+
 def _costs(spec: DetectorSpec, evaluation: Evaluation) -> Iterator[Cost]:
     """Labels that can flag, the most burdensome first."""
     found = []
@@ -110,15 +127,19 @@ def _costs(spec: DetectorSpec, evaluation: Evaluation) -> Iterator[Cost]:
     yield from sorted(found, key=lambda one: -one.burden.value)
 
 
-def _as_more_is_better(evaluation: Evaluation) -> list[Difference]:
-    """Differences in which more is better: a lower false-positive rate is turned around."""
-    differences = evaluation.comparison.differences if evaluation.comparison else []
-    return [_turned(one) if one.metric == "benign_fpr" else one for one in differences]
+def held_at_once(differences: list[Difference]) -> list[Difference]:
+    """With the intervals that all labels and slices keep at once; the macro stands alone and keeps its own."""
+    num_parts = sum(one.label != MACRO for one in differences)
+    return [
+        one if one.label == MACRO else one.model_copy(update={"difference": widened(one.difference, num_parts)})
+        for one in differences
+    ]
 
 
-def _turned(one: Difference) -> Difference:
-    turned = Estimate(value=-one.difference.value, low=-one.difference.high, high=-one.difference.low)
-    return one.model_copy(update={"difference": turned})
+def _gain(one: Difference) -> Estimate:
+    """The difference where more is better: a false-positive rate is turned around."""
+    found = one.difference
+    return found if one.metric != "benign_fpr" else Estimate(value=-found.value, low=-found.high, high=-found.low)
 
 
 def _sentence(one: Difference) -> str:

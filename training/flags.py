@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.evaluation import Confusion
-from training.metrics import Estimate, Floats, draw_replicates, estimate_rate
+from training.metrics import Estimate, Floats, draw_replicates, drawn_weights, estimate_rate
 from training.predictions import Predictions
 from training.thresholds import Threshold
 
@@ -39,9 +39,10 @@ def burden(test: Predictions, scores: Floats, *, thresholds: dict[str, Threshold
     is_false = test.verdicts[:, at] == 0
     rows = np.flatnonzero((test.weights > 0) & (test.verdicts != 1).all(axis=1) & is_false.any(axis=1))
     hits = (np.column_stack(list(flagged.values())) & is_false).any(axis=1)[rows]
-    weights_RN = draw_replicates(int(test.entities.max(initial=-1)) + 1)[:, test.entities[rows]] * test.weights[rows]
-    total = weights_RN.sum(axis=1)
-    shares = np.divide(weights_RN @ hits, total, out=np.full(len(total), np.nan), where=total > 0)
+    draws_RC = draw_replicates(int(test.entities.max(initial=-1)) + 1)
+    drawn = drawn_weights(test.weights[rows], test.entities[rows], draws_RC)
+    part, whole = np.hstack([(weights_RN @ hits, weights_RN.sum(axis=1)) for weights_RN in drawn])
+    shares = np.divide(part, whole, out=np.full(len(whole), np.nan), where=whole > 0)
     return estimate_rate(shares, test.weights[rows]) if len(rows) else None
 
 

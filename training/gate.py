@@ -56,6 +56,13 @@ def judge(evaluation: Evaluation, spec: DetectorSpec) -> Verdict:
     return Verdict(passed=not failed, reason=reason, criteria=criteria)
 
 
+def widened(found: Estimate, num_comparisons: int) -> Estimate:
+    """The interval that all of several comparisons keep together (Bonferroni, normal tails)."""
+    factor = float(norm.isf(0.025 / num_comparisons) / norm.isf(0.025))
+    low, high = found.value - factor * (found.value - found.low), found.value + factor * (found.high - found.value)
+    return Estimate(value=found.value, low=min(low, found.low), high=max(high, found.high))
+
+
 def _quality(evaluation: Evaluation, gate: Gate) -> Criterion:
     found, limit = evaluation.macro_average_precision, gate.min_average_precision
     rule = f"the value is at least the limit, over labels with at least {gate.min_positives} positive test rows"
@@ -103,7 +110,7 @@ def _promises(evaluation: Evaluation, spec: DetectorSpec) -> Iterator[Criterion]
             is_fpr = promise.kind == "benign_fpr"
             rule = f"the {'lower' if is_fpr else 'upper'} end does not show that the promise is broken"
             if label not in spec.promises and num_unnamed > 1:  # of many, one seems broken by chance
-                found, rule = _widened(found, num_unnamed), f"{rule}, widened for {num_unnamed} labels nobody named"
+                found, rule = widened(found, num_unnamed), f"{rule}, widened for {num_unnamed} labels nobody named"
             passed = found.low <= promise.limit if is_fpr else found.high >= promise.limit
             name = f"{label}: {promise.kind} is kept on test"
             yield _criterion(name, rule, found, limit=promise.limit, passed=passed)
@@ -132,7 +139,7 @@ def _attacks(attacks: list[AttackEvaluation], gate: Gate) -> Iterator[Criterion]
             rule = "the share of the clean recall is at least the limit"
             name = f"recall kept under the worst {kind} attack: {worst.technique}"
             yield _criterion(name, rule, kept, limit=limit, passed=kept is not None and kept.value >= limit)
-    burdens = [(one, _widened(one.twin_excess, len(attacks))) for one in attacks if one.twin_excess]
+    burdens = [(one, widened(one.twin_excess, len(attacks))) for one in attacks if one.twin_excess]
     if burdens:
         worst, excess = max(burdens, key=lambda pair: pair[1].low)
         rule = (
@@ -168,16 +175,9 @@ def _regressions(comparison: Comparison, gate: Gate) -> Iterator[Criterion]:
             rule = "the lower end of the paired interval is at least the limit"
             yield _criterion(_name(one), rule, found, limit=limit, passed=found.low >= limit)
         else:
-            found = _widened(found, num_parts)
+            found = widened(found, num_parts)
             rule = f"the upper end of the paired interval, widened for {num_parts} comparisons, is at least the limit"
             yield _criterion(_name(one), rule, found, limit=limit, passed=found.high >= limit)
-
-
-def _widened(found: Estimate, num_comparisons: int) -> Estimate:
-    """The interval that all of several comparisons keep together (Bonferroni, normal tails)."""
-    factor = float(norm.isf(0.025 / num_comparisons) / norm.isf(0.025))
-    low, high = found.value - factor * (found.value - found.low), found.value + factor * (found.high - found.value)
-    return Estimate(value=found.value, low=min(low, found.low), high=max(high, found.high))
 
 
 def _name(one: Difference) -> str:

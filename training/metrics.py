@@ -113,12 +113,20 @@ def replicate(
     order = np.argsort(-sample.scores, kind="stable")
     ordered = sample.where(order)
     columns = _additive_columns(ordered, threshold[order] if isinstance(threshold, np.ndarray) else threshold)
-    chunks = [_metrics_of(ordered, weights_RN, columns) for weights_RN in _weights(ordered, draws_RC)]
+    weights = drawn_weights(ordered.weights, ordered.clusters, draws_RC)
+    chunks = [_metrics_of(ordered, weights_RN, columns) for weights_RN in weights]
     found = {name: np.concatenate([chunk[name] for chunk in chunks]) for name in chunks[0]}
     if np.ptp(sample.clusters) == 0:
         for values_R in found.values():
             values_R[1:] = np.nan
     return found
+
+
+def drawn_weights(weights: Floats, clusters: NDArray[np.integer], draws_RC: NDArray[np.uint8]) -> Iterator[Floats]:
+    """The weight of each row in each replicate, a chunk of replicates at a time [r, N]."""
+    num_per_chunk = max(1, _CHUNK_CELLS // max(1, len(weights)))
+    for first in range(0, len(draws_RC), num_per_chunk):
+        yield draws_RC[first : first + num_per_chunk][:, clusters] * weights
 
 
 def estimate(values_R: Floats, *, is_biased: bool = False) -> Estimate | None:
@@ -184,13 +192,6 @@ def estimate_over_days(per_day: Floats) -> Estimate | None:
         return None
     drawn = np.random.default_rng(0).integers(0, len(per_day), (NUM_REPLICATES, len(per_day)))
     return estimate(np.append(per_day.mean(), per_day[drawn].mean(axis=1)))
-
-
-def _weights(sample: Sample, draws_RC: NDArray[np.uint8]) -> Iterator[Floats]:
-    """The weight of each row in each replicate, a chunk of replicates at a time [r, N]."""
-    num_per_chunk = max(1, _CHUNK_CELLS // max(1, len(sample.scores)))
-    for first in range(0, len(draws_RC), num_per_chunk):
-        yield draws_RC[first : first + num_per_chunk][:, sample.clusters] * sample.weights
 
 
 def _metrics_of(ordered: Sample, weights_RN: Floats, columns: dict[str, Floats]) -> dict[str, Floats]:

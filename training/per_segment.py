@@ -5,6 +5,8 @@ values of the column stand alone and which are pooled as `other` is decided on t
 saw its own rows.
 """
 
+from collections import Counter
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -25,13 +27,13 @@ def choose_per_segment(
     guide_segments: NDArray[np.object_],
 ) -> Threshold:
     """A threshold for each segment such that the promise holds in all of them at once."""
-    values, counts = np.unique(guide_segments.astype(str), return_counts=True)
-    alone = [str(v) for v, n in zip(values, counts, strict=True) if n >= _FEWEST_ALONE][:_MOST_ALONE]
+    most_common = Counter(map(str, guide_segments)).most_common(_MOST_ALONE)
+    alone = [value for value, num_rows in most_common if num_rows >= _FEWEST_ALONE]
     named, guide_named = (_pooled(rows, alone) for rows in (segments, guide_segments))
     shared = promise.model_copy(update={"confidence": 1 - (1 - promise.confidence) / (len(alone) + 1)})
     found = {
         value: choose(shared, calibration.where(named == value), guide=guide.where(guide_named == value))
-        for value in [*alone, OTHER]
+        for value in ([*alone, OTHER] if OTHER in named or not alone else alone)  # what nobody is in needs no proof
     }
     return _summary(promise, found)
 
@@ -63,12 +65,13 @@ def _summary(promise: Promise, found: dict[str, Threshold]) -> Threshold:
     strictest = max(proved, key=lambda one: one.threshold or 0.0)
     worst = min if promise.kind != "benign_fpr" else max
     bounds = [one.bound for one in proved if one.bound is not None]
+    num_rows = sum(one.num_rows for one in proved)
     return Threshold.model_validate(
         facts
         | {
             "threshold": strictest.threshold,
             "bound": worst(bounds),
-            "observed": strictest.observed,
-            "num_rows": sum(one.num_rows for one in proved),
+            "observed": sum((one.observed or 0.0) * one.num_rows for one in proved) / num_rows,
+            "num_rows": num_rows,
         }
     )

@@ -9,14 +9,16 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from sklearn.metrics import precision_recall_curve
 
-from training.evaluation import MACRO, Confusion, Evaluation
+from training.card_facts import held_at_once
+from training.evaluation import MACRO, Confusion, Evaluation, Rates
 from training.metrics import Floats, Sample
 from training.predictions import Predictions
+from training.thresholds import Threshold
 
 _VIOLATION, _BENIGN, _LINE = "#d55e00", "#0072b2", "#555555"  # Okabe and Ito: told apart by colour-blind readers
 _NUM_BINS = 15
 _GAPS = {"wspace": 0.32, "hspace": 0.42}  # shares of a panel
-Panel = Callable[[Axes, Sample, float | None], None]
+Panel = Callable[[Axes, Sample, Threshold, Rates | None], None]
 
 
 def draw(folder: Path, evaluation: Evaluation, *, test: Predictions, scores: Floats) -> list[Path]:
@@ -46,7 +48,7 @@ def _grid(samples: dict[str, Sample], evaluation: Evaluation, panel: Panel) -> F
     axes = figure.subplots(num_rows, num_columns, squeeze=False, gridspec_kw={**margins, **_GAPS}).ravel()
     for ax, (label, sample) in zip(axes, samples.items(), strict=False):
         ax.set_title(label, fontsize=10)
-        panel(ax, sample, evaluation.thresholds[label].threshold)
+        panel(ax, sample, evaluation.thresholds[label], evaluation.labels[label].at_threshold)
         ax.tick_params(labelsize=8)
         ax.minorticks_off()
     for ax in axes[len(samples) :]:
@@ -54,18 +56,17 @@ def _grid(samples: dict[str, Sample], evaluation: Evaluation, panel: Panel) -> F
     return figure
 
 
-def _precision_recall(ax: Axes, sample: Sample, threshold: float | None) -> None:
-    precision, recall, at = precision_recall_curve(sample.labels, sample.scores, sample_weight=sample.weights)
+def _precision_recall(ax: Axes, sample: Sample, _: Threshold, rates: Rates | None) -> None:
+    precision, recall, _at = precision_recall_curve(sample.labels, sample.scores, sample_weight=sample.weights)
     ax.step(recall, precision, where="post", color=_VIOLATION)
-    if threshold is not None and threshold <= at[-1]:
-        i = int(np.searchsorted(at, threshold))
-        ax.plot(recall[i], precision[i], "o", color=_LINE, label="released threshold")
+    if rates and rates.recall and rates.precision:
+        ax.plot(rates.recall.value, rates.precision.value, "o", color=_LINE, label="released threshold")
         ax.legend(fontsize=7, loc="lower left")
     ax.axhline(np.average(sample.labels, weights=sample.weights), color=_LINE, linewidth=0.8, linestyle=":")
     ax.set(xlabel="recall", ylabel="precision", xlim=(0, 1.02), ylim=(0, 1.02))
 
 
-def _calibration(ax: Axes, sample: Sample, _: float | None) -> None:
+def _calibration(ax: Axes, sample: Sample, _: Threshold, __: Rates | None) -> None:
     bins = np.minimum((sample.scores * _NUM_BINS).astype(int), _NUM_BINS - 1)
     weights = np.bincount(bins, sample.weights, _NUM_BINS)
     filled = weights > 0
@@ -76,18 +77,19 @@ def _calibration(ax: Axes, sample: Sample, _: float | None) -> None:
     ax.set(xlabel="probability said", ylabel="share that was true", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
 
 
-def _scores(ax: Axes, sample: Sample, threshold: float | None) -> None:
+def _scores(ax: Axes, sample: Sample, chosen: Threshold, __: Rates | None) -> None:
     edges = np.linspace(0, 1, 41).tolist()
     for rows, color, name in ((~sample.labels, _BENIGN, "benign"), (sample.labels, _VIOLATION, "violation")):
         ax.hist(sample.scores[rows], edges, weights=sample.weights[rows], color=color, alpha=0.6, label=name)
-    if threshold is not None:
-        ax.axvline(threshold, color=_LINE, linewidth=1, linestyle="--")
+    for _, one in chosen.parts:
+        if one.threshold is not None:
+            ax.axvline(one.threshold, color=_LINE, linewidth=1, linestyle="--")
     ax.set_yscale("log")
     ax.legend(fontsize=7, loc="upper center")
     ax.set(xlabel="probability", ylabel="events")
 
 
-def _costs(ax: Axes, sample: Sample, threshold: float | None) -> None:
+def _costs(ax: Axes, sample: Sample, _: Threshold, rates: Rates | None) -> None:
     """What a threshold finds, and what it costs legitimate users."""
     at = np.unique(np.quantile(sample.scores, np.linspace(0.5, 1, 200)))
     found, burden = (
@@ -95,19 +97,16 @@ def _costs(ax: Axes, sample: Sample, threshold: float | None) -> None:
         for rows in (sample.labels, ~sample.labels)
     )
     ax.plot(10_000 * burden, 100 * found, color=_VIOLATION)
-    if threshold is not None:
-        x, y = (
-            np.average(sample.scores[rows] >= threshold, weights=sample.weights[rows])
-            for rows in (~sample.labels, sample.labels)
-        )
-        ax.plot(10_000 * x, 100 * y, "o", color=_LINE)
+    if rates and rates.benign_fpr and rates.recall:
+        ax.plot(10_000 * rates.benign_fpr.value, 100 * rates.recall.value, "o", color=_LINE)
     ax.set_xscale("symlog", linthresh=1)
     ax.set(xlabel="flagged of 10,000 benign", ylabel="found of 100 violations", ylim=(0, 102))
 
 
 def _differences(evaluation: Evaluation) -> Figure:
     assert evaluation.comparison is not None
-    rows = [one for one in evaluation.comparison.differences if one.metric == "average_precision"][::-1]
+    compared = held_at_once(evaluation.comparison.differences)
+    rows = [one for one in compared if one.metric == "average_precision"][::-1]
     figure = Figure(figsize=(7, 0.26 * len(rows) + 1.1), layout="constrained")
     ax = figure.subplots()
     for y, one in enumerate(rows):
@@ -120,7 +119,7 @@ def _differences(evaluation: Evaluation) -> Figure:
     names = [f"{one.label}, {one.column} {one.value}" if one.column else one.label for one in rows]
     ax.set_yticks(range(len(rows)), names, fontsize=7)
     ax.axvline(0, color=_LINE, linewidth=0.8, linestyle=":")
-    ax.set_xlabel("average precision, candidate minus champion (95 % interval)")
+    ax.set_xlabel("average precision, candidate minus champion (intervals that all keep at once)")
     return figure
 
 

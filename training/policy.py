@@ -73,6 +73,13 @@ class Promise(Contract):
             raise ValueError(f"promise.min_recall is set beside {self.kind!r}; it can only stand beside 'benign_fpr'")
         return self
 
+    def each_kind(self) -> "list[Promise]":
+        """What is promised, one kind at a time: a `min_recall` is a promise of its own."""
+        if self.min_recall is None:
+            return [self]
+        alone = self.model_copy(update={"min_recall": None})
+        return [alone, alone.model_copy(update={"kind": "recall", "limit": self.min_recall})]
+
 
 class Step(Contract):
     """A rung of a ladder: from this many strikes on, this is done."""

@@ -4,7 +4,7 @@ Each wrong answer multiplies an e-value: the likelihood under rates above the li
 the limit. Under a kept promise it is a supermartingale, so that by Ville's inequality it ever reaches 1 / error with a
 probability of at most the error (Robbins 1970; Howard et al., arXiv 1810.08240). Several labels and segments share the
 error. Events that were reviewed with unequal probabilities are thinned to the rarest: which stay is drawn from their
-ids, so that a later look keeps what an earlier one kept.
+ids, so that a later look keeps what an earlier one kept until a rarer one comes, for which fewer stay.
 """
 
 import math

@@ -1,8 +1,9 @@
 """`python -m training.search FOLDER`: tries variants of a detector's fit side by side and says which validates best.
 
 The folder holds `detector.json` and `training_set.parquet`, as a run folder does. Each trial trains in a run folder of
-its own below `trials/` and is stopped as soon as it lies below the median of the others at the same epoch. What was
-tried lies in `study.jsonl`; the same command goes on where a killed search stopped. The test split is never looked at.
+its own below `trials/` and is stopped as soon as it lies below the median of the others at the same epoch, but for the
+first ones and the fit as stated. What was tried lies in `study.jsonl`; the same command goes on where a killed search
+stopped. The test split is never looked at.
 """
 
 import json
@@ -27,6 +28,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from training import launch, near_duplicates
+from training.attended import alone
 from training.detector import DetectorSpec
 from training.fit_config import WATCHED, FitConfig
 from training.reports import CURVES, new_lines
@@ -44,6 +46,11 @@ class TrialFailed(RuntimeError):
 def main() -> None:
     """Search in the folder named on the command line; under Dagster the result is metadata of its asset."""
     folder = Path(sys.argv[1])
+    with alone(folder):
+        _search(folder)
+
+
+def _search(folder: Path) -> None:
     if DAGSTER_PIPES_CONTEXT_ENV_VAR not in os.environ:
         print(search(folder, report=lambda line: print(line, flush=True)))  # noqa: T201
         return
@@ -99,31 +106,32 @@ class _Runner:
     is_stopped: threading.Event = field(default_factory=threading.Event)
 
     def run(self, trial: Trial) -> float:
-        """The best value of the watched metric on validation; raises TrialPruned and TrialFailed."""
+        """The watched metric on validation of the weights that are kept; raises TrialPruned and TrialFailed."""
         tried = suggest(trial, self.spec.search)
         try:
             fit = FitConfig.model_validate({**self.spec.fit.model_dump(), **tried})
         except ValueError as error:
             raise TrialFailed(f"trial {trial.number} is no fit: {tried}") from error
         run_dir = self._lay_out(trial.number, fit)
-        best, lines = 0.0, new_lines(run_dir / CURVES)
+        may_be_stopped = trial.number >= WARM_UP_TRIALS and "is_stated" not in trial.user_attrs
+        kept, lines = 0.0, new_lines(run_dir / CURVES)
         with self._training(trial.number, run_dir) as process:
             is_running = True
-            while is_running:
+            while is_running and not self.is_stopped.is_set():
                 is_running = launch.is_running(process)
                 for line in map(json.loads, next(lines)):
                     if line["name"] == WATCHED:
-                        best = max(best, line["value"])
+                        kept = max(kept, line["value"]) if fit.patience else line["value"]
                         trial.report(line["value"], step=line["epoch"])
-                if is_running and trial.should_prune():
-                    self.report(f"trial {trial.number} is stopped at {best:.4f}: {trial.params}")
+                if is_running and may_be_stopped and trial.should_prune():
+                    self.report(f"trial {trial.number} is stopped at {kept:.4f}: {trial.params}")
                     raise optuna.TrialPruned
         if self.is_stopped.is_set():
             raise SystemExit("the search was stopped; the same command goes on with it")
         if process.returncode:
             raise TrialFailed(f"trial {trial.number} ended with status {process.returncode}; see {run_dir / 'log.txt'}")
-        self.report(f"trial {trial.number} validates with {best:.4f}: {trial.params}")
-        return best
+        self.report(f"trial {trial.number} validates with {kept:.4f}: {trial.params}")
+        return kept
 
     def _lay_out(self, number: int, fit: FitConfig) -> Path:
         run_dir = self.folder / "trials" / f"{number:04d}"

@@ -42,7 +42,8 @@ class Threshold(Contract):
 
     `bound` is what was proved, `observed` the plain share in the `num_rows` rows that it was proved on (benign rows for
     `benign_fpr`, flagged rows for `precision`, violations for `recall`). `num_more_labels` estimates what would make an
-    infeasible one feasible. `recall_bound` is what was proved beside it where the promise has a `min_recall`.
+    infeasible one feasible; None where that cannot be told, or none would. `recall_bound` is what was proved beside it
+    where the promise has a `min_recall`.
 
     Where the promise is per segment, `segments` holds what counts, by value of its column, and `threshold` is the
     strictest of them. Probabilities from `review_from` up to the threshold are for people to look at.
@@ -65,6 +66,11 @@ class Threshold(Contract):
             return self.threshold
         found = self.segments.get(segment) or self.segments.get(OTHER)
         return found.threshold if found else None
+
+    @property
+    def parts(self) -> "list[tuple[str | None, Threshold]]":
+        """Each segment with what counts in it; where the promise is not per segment, this one."""
+        return [*self.segments.items()] or [(None, self)]
 
     @property
     def loosest(self) -> float:
@@ -136,9 +142,13 @@ def _and_recall(found: Threshold, threshold: float, sample: Sample, error: float
     bound = float(beta.ppf(error, num_found, len(positives) - num_found + 1)) if num_found else 0.0
     if bound >= min_recall:
         return found.model_copy(update={"recall_bound": bound})
-    seen = num_found / max(1, len(positives))
     reason = f"{num_found} of {len(positives)} violations are found, which proves a recall of {bound:.3f}"
     facts = {"threshold": None, "recall_bound": bound, "reason": reason}
+    num_fewest = _num_needed(1 - min_recall, error)
+    if len(positives) < min(_FEWEST_TO_ADVISE, num_fewest):
+        facts["reason"] = f"{reason}: too few to say; even if none is missed the proof needs {num_fewest}"
+        return found.model_copy(update=facts | {"num_more_labels": _num_more(num_fewest, len(positives), sample)})
+    seen = num_found / len(positives)
     if seen <= min_recall:
         facts["reason"] = f"{reason}: it takes a better detector, not more labels"
         return found.model_copy(update=facts)
@@ -169,7 +179,7 @@ def _allowed(limit: float, num_rows: int, error: float) -> tuple[int, float]:
     """How many of so many rows may be wrong for the share of wrong ones to be proved within a limit, and that proof."""
     allowed = np.arange(int(limit * num_rows) + 1)
     bounds = beta.ppf(1 - error, allowed + 1, num_rows - allowed)
-    most = int(np.flatnonzero(bounds <= limit)[-1])
+    most = int(np.flatnonzero(bounds <= limit * (1 + 1e-12))[-1])  # rounding may put the first just above it
     return most, float(bounds[most])
 
 
@@ -177,9 +187,9 @@ def _num_needed(limit: float, error: float) -> int:
     return math.ceil(math.log(error) / math.log(1 - limit))
 
 
-def _num_more(num_needed: int, num_here: int, sample: Sample) -> int:
-    """How many rows bring the missing ones of a kind, if that kind stays as frequent."""
-    return math.ceil((num_needed - num_here) * len(sample.scores) / max(1, num_here))
+def _num_more(num_needed: int, num_here: int, sample: Sample) -> int | None:
+    """How many rows bring the missing ones of a kind, if that kind stays as frequent; None where none is here."""
+    return math.ceil((num_needed - num_here) * len(sample.scores) / num_here) if num_here else None
 
 
 def _with_precision(promise: Promise, sample: Sample, guide: Sample) -> Threshold:
@@ -196,7 +206,7 @@ def _with_precision(promise: Promise, sample: Sample, guide: Sample) -> Threshol
 
 def _sequence(promise: Promise, guide: Sample) -> Floats:
     """Thresholds from where the guide's evidence is strongest to the loosest; none that flags too few to prove it."""
-    num_fewest = math.ceil(math.log(1 - promise.confidence) / math.log(promise.limit))
+    num_fewest = _num_needed(1 - promise.limit, 1 - promise.confidence)
     if len(guide.scores) < num_fewest:
         return np.array([])
     scores = np.sort(guide.scores)[::-1]
@@ -230,13 +240,19 @@ def _test_precision(promise: Promise, sample: Sample, threshold: float) -> Thres
 
 def _why_not_precise(promise: Promise, sample: Sample, first: Threshold | None) -> Threshold:
     facts = first.model_dump(exclude={"promise", "threshold"}) if first else {}
-    thresholds = np.sort(sample.scores)[::-1][_FEWEST_TO_ADVISE - 1 :]
+    num_fewest = _num_needed(1 - promise.limit, 1 - promise.confidence)
+    num_seen, num_violations = facts.get("num_rows", len(sample.scores)), int(sample.labels.sum())
+    num_advising = min(_FEWEST_TO_ADVISE, num_fewest)
+    if num_seen < num_advising or not num_violations:
+        seen = f"{num_seen} labels to flag and {num_violations} violations in all are too few to say"
+        reason = f"{seen}; even without a false alarm the proof needs {num_fewest} flagged ones"
+        more = _num_more(num_fewest, num_seen if num_violations else 0, sample)
+        return Threshold.model_validate({**facts, "promise": promise, "reason": reason, "num_more_labels": more})
+    thresholds = np.sort(sample.scores)[::-1][num_advising - 1 :]
     num_flagged, num_hits = _counts(sample, thresholds)
-    precision = num_hits / np.maximum(num_flagged, 1)
-    if precision.max(initial=0) <= promise.limit:
-        reason = (
-            f"the best precision seen is {precision.max(initial=0):.3f}: it takes a better detector, not more labels"
-        )
+    precision = num_hits / num_flagged
+    if precision.max() <= promise.limit:
+        reason = f"the best precision seen is {precision.max():.3f}: it takes a better detector, not more labels"
         return Threshold.model_validate({**facts, "promise": promise, "reason": reason})
     best = int(np.argmax(precision))
     needed = _num_rows_proving(promise.limit, 1 - promise.confidence, float(precision[best]))

@@ -29,11 +29,15 @@ NAME, NUM_EVENTS = "payment_fraud", 1000
 def settings(tmp_path: Path) -> Settings:
     home = Settings(tmp_path)
     Approvals(home).introduce({"ada": "ml", "grace": "policy"})
-    run_dir = trained(home, "run-1", by="tom")
-    promise = Promise(limit=0.05).model_dump()
-    (run_dir / "bundle" / "thresholds.json").write_text(json.dumps({"fraud": {"promise": promise, "threshold": 0.5}}))
-    shelf.publish(run_dir)
+    publish(home, Promise(limit=0.05))
     return home
+
+
+def publish(home: Settings, promise: Promise) -> None:
+    run_dir = trained(home, "run-1", by="tom")
+    sealed = {"fraud": {"promise": promise.model_dump(), "threshold": 0.5}}
+    (run_dir / "bundle" / "thresholds.json").write_text(json.dumps(sealed))
+    shelf.publish(run_dir)
 
 
 def served(settings: Settings, when_promise_breaks: str) -> Bundle:
@@ -47,8 +51,10 @@ def served(settings: Settings, when_promise_breaks: str) -> Bundle:
     return release
 
 
-def live(settings: Settings, release: Bundle, *, num_flagged: int, first_said: int = 0) -> None:
-    """Benign payments that people looked at, some of which the release had flagged, and what was first said of those.
+def live(
+    settings: Settings, release: Bundle, *, num_flagged: int, value: int = 0, first_said: int | None = None
+) -> None:
+    """Payments of one verdict that people gave, some of which the release had flagged; what was first said of those.
 
     What was wrong was taken back on an appeal, whose verdict stands for no draw.
     """
@@ -63,9 +69,10 @@ def live(settings: Settings, release: Bundle, *, num_flagged: int, first_said: i
         decisions.append(row | {"labels": ["fraud"] if i < num_flagged else []})
         label = dict.fromkeys(LABELS.columns) | {"event_id": f"pay-{i}", "event_table": "payments", "event_us": at_us}
         label |= {"label": "fraud", "source": "reviewer", "sampling_probability": 0.5}
-        labels.append(label | {"known_us": at_us + 1, "value": first_said if i < num_flagged else 0})
-        if first_said and i < num_flagged:
-            taken_back = {"known_us": at_us + 2, "value": 0, "source": "appeal", "sampling_probability": 0.0}
+        is_taken_back = first_said is not None and i < num_flagged
+        labels.append(label | {"known_us": at_us + 1, "value": first_said if is_taken_back else value})
+        if is_taken_back:
+            taken_back = {"known_us": at_us + 2, "value": value, "source": "appeal", "sampling_probability": 0.0}
             labels.append(label | taken_back)
     for zone, table, rows in (("log", DECISIONS, decisions), ("events", LABELS, labels)):
         folder = settings.lake.folder(zone, table.name, day_of(at_us))  # type: ignore[arg-type]
@@ -106,6 +113,18 @@ def test_a_broken_promise_flags_the_release_once(settings: Settings) -> None:
     assert approval.state == "approved"
     assert "**no longer holds**: fraud: benign_fpr 0.05 is broken" in standing_text(release, approval, service_url="")
     assert [e.kind for e in desk.ledger.entries()].count("promise_broken") == 1
+
+
+def test_the_recall_promised_beside_a_false_positive_rate_is_watched_too(tmp_path: Path) -> None:
+    settings = Settings(tmp_path)
+    Approvals(settings).introduce({"ada": "ml", "grace": "policy"})
+    publish(settings, Promise(limit=0.05, min_recall=0.8))
+    live(settings, served(settings, "flag"), num_flagged=500, value=1)
+
+    by_rate, by_recall = recheck(Approvals(settings), NAME)
+
+    assert (by_rate.kind, by_rate.num_rows, by_rate.is_broken) == ("benign_fpr", 0, False)
+    assert (by_recall.limit, by_recall.num_wrong, by_recall.is_broken) == (0.8, 500, True)
 
 
 def test_a_broken_promise_ends_the_release_where_the_policy_says_so(settings: Settings) -> None:

@@ -1,5 +1,7 @@
 """What is flagged over all labels follows the thresholds of segments, as serving does."""
 
+import tracemalloc
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +52,21 @@ def test_a_row_is_flagged_from_the_threshold_of_its_segment_on() -> None:
     assert confused is not None
     assert burdened.value == pytest.approx(1 / 3)
     assert confused.shares["spam"] == {"spam": 0.5, "nothing": 0.5}
+
+
+def test_the_burden_of_many_rows_takes_no_memory_for_every_row_and_draw() -> None:
+    num_rows = 200_000
+    test, scores = rows(["prompt"] * num_rows, [0] * num_rows), np.full((num_rows, 1), 0.5, np.float32)
+    test = replace(test, entities=np.arange(num_rows) % 1000)
+
+    tracemalloc.start()
+    found = burden(test, scores, thresholds=THRESHOLDS)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert found is not None
+    assert found.value == 1
+    assert peak < 100e6  # 201 draws of 200,000 rows are 322 MB
 
 
 def test_texts_of_no_segment_are_flagged_where_any_segment_would(tmp_path: Path) -> None:

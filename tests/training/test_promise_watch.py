@@ -61,11 +61,13 @@ def test_a_broken_promise_is_found_through_unequal_reviewing() -> None:
     assert "fraud in prompt: benign_fpr 0.05 is broken; live, " in found.in_words()
 
 
-def test_a_later_look_keeps_what_an_earlier_one_kept() -> None:
+def test_a_later_look_keeps_what_an_earlier_one_kept_until_a_rarer_one_comes() -> None:
     rows = live(4, rate=0.05, probability=0.2)
     half = Live(rows.event_ids[:500], rows.flagged[:500], rows.violates[:500], rows.probabilities[:500])
+    rarer = Live(rows.event_ids, rows.flagged, rows.violates, np.append(rows.probabilities[:-1], 0.01))
 
     assert set(half.uniform().event_ids) <= set(rows.uniform().event_ids)
+    assert set(rarer.uniform().event_ids[:-1]) < set(rows.uniform().event_ids)
 
 
 @pytest.mark.parametrize(

@@ -4,13 +4,17 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
+import optuna
 import pytest
 
 from tests.training.conftest import behaviour_spec, payments, write_run
+from training import launch
+from training.attended import alone
 from training.detector import DetectorSpec
-from training.search import STUDY, is_whole, search
+from training.search import STUDY, _Runner, is_whole, search
 from training.search_space import Range, Search
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
@@ -68,6 +72,87 @@ def test_a_killed_search_goes_on_where_it_stopped(tmp_path: Path) -> None:
     assert len(trials) == 7
     assert done <= {trial["number"] for trial in trials}
     assert sum(trial["params"] == {"learning_rate": 2e-3, "hidden_size": 32} for trial in trials) >= 1
+
+
+@pytest.fixture
+def acted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Instead of a fit, act out a curve for the stated learning rate and one for all others, by the second."""
+
+    def act(*, stated: list[float], others: list[float], stated_takes_s: float = 0.0) -> None:
+        path = tmp_path / "fit.py"
+        path.write_text(f"""
+import json, sys, time
+from pathlib import Path
+run_dir = Path(sys.argv[1])
+is_stated = json.loads((run_dir / "detector.json").read_text())["fit"]["learning_rate"] == 2e-3
+for epoch, value in enumerate({stated} if is_stated else {others}):
+    with (run_dir / "metrics.jsonl").open("a") as file:
+        line = {{"epoch": epoch, "step": epoch, "name": "validation_average_precision", "value": value}}
+        file.write(json.dumps(line) + chr(10))
+    time.sleep({stated_takes_s} if is_stated else 0)
+""")
+        monkeypatch.setattr(launch, "command", lambda run_dir: [sys.executable, str(path), str(run_dir)])
+
+    return act
+
+
+def outline(path: Path, space: dict[str, object], *, patience: int | None = 3, **asked: int) -> Path:
+    """The folder of a search over `space` alone."""
+    search = Search.model_validate({"num_parallel": 1, "space": space, **asked})
+    spec = behaviour_spec(learning_rate=2e-3, patience=patience).model_copy(update={"search": search})
+    return write_run(path, spec, rows=payments(200))
+
+
+@pytest.mark.parametrize(("patience", "best"), [(3, 2e-2), (None, 2e-3)])
+def test_a_variant_is_as_good_as_the_weights_that_its_fit_keeps(
+    tmp_path: Path, acted: Callable[..., None], patience: int | None, best: float
+) -> None:
+    acted(stated=[0.6, 0.7], others=[0.9, 0.3])
+    folder = outline(tmp_path / "study", {"learning_rate": [2e-3, 2e-2]}, patience=patience, num_trials=4)
+
+    search(folder, report=lambda _: None)
+
+    result = json.loads((folder / "search.json").read_text())
+    assert {trial["params"]["learning_rate"] for trial in result["trials"]} == {2e-3, 2e-2}
+    assert result["best"]["params"]["learning_rate"] == best
+
+
+def test_the_fit_as_stated_is_never_stopped(tmp_path: Path, acted: Callable[..., None]) -> None:
+    acted(stated=[0.4, 0.4, 0.5, 0.7, 0.9], others=[0.6, 0.6], stated_takes_s=1.5)
+    space = {"learning_rate": {"low": 1e-3, "high": 3e-3}}
+    folder = outline(tmp_path / "study", space, num_trials=7, num_parallel=2)
+
+    search(folder, report=lambda _: None)
+
+    result = json.loads((folder / "search.json").read_text())
+    assert result["stated"] == result["best"]["value"] == 0.9
+
+
+def test_a_trial_that_begins_while_the_search_is_stopped_ends_at_once(
+    tmp_path: Path, acted: Callable[..., None]
+) -> None:
+    acted(stated=[0.5], others=[0.5], stated_takes_s=60)
+    folder = outline(tmp_path / "study", {"learning_rate": [2e-3]})
+    spec = DetectorSpec.model_validate_json((folder / "detector.json").read_bytes())
+    runner, began = _Runner(folder, spec, print), time.monotonic()
+
+    runner.is_stopped.set()
+    with pytest.raises(SystemExit, match="the same command goes on with it"):
+        optuna.create_study().optimize(runner.run, n_trials=1)
+
+    assert time.monotonic() - began < 30
+
+
+def test_a_second_search_of_a_folder_is_refused_and_leaves_the_first_alone(tmp_path: Path) -> None:
+    folder = outline(tmp_path / "study", {"learning_rate": [2e-3]})
+
+    with alone(folder):
+        command = [sys.executable, "-m", "training.search", str(folder)]
+        second = subprocess.run(command, check=False, capture_output=True, text=True)
+
+    assert second.returncode == 1
+    assert second.stderr.endswith("is being trained by another process; wait for it, or end it\n")
+    assert not (folder / STUDY).exists()
 
 
 def wait_for_a_trial(folder: Path, process: subprocess.Popen[bytes]) -> None:

@@ -86,6 +86,14 @@ def test_scores_that_saturate_on_benign_rows_are_infeasible() -> None:
     assert "highest possible score" in str(found.reason)
 
 
+def test_as_many_rows_as_a_proof_needs_at_least_suffice_where_they_prove_the_limit_exactly() -> None:
+    rows = Sample(np.array([0.1, 0.2], np.float32), np.zeros(2, bool), np.ones(2), np.arange(2))
+
+    found = choose(Promise(limit=0.3, confidence=0.51), rows, guide=rows)  # 0.7 squared is 0.49
+
+    assert found.bound == pytest.approx(0.3)
+
+
 def test_no_rows_at_all_are_infeasible() -> None:
     nothing = draw(14, num_rows=0)
 
@@ -94,6 +102,32 @@ def test_no_rows_at_all_are_infeasible() -> None:
 
     assert by_rate.threshold is None
     assert by_precision.threshold is None
+
+
+def told_apart(num_benign: int, num_violations: int) -> Sample:
+    """Rows whose scores say what they are."""
+    labels = np.arange(num_benign + num_violations) >= num_benign
+    scores = np.where(labels, 0.9, 0.1).astype(np.float32)
+    return Sample(scores, labels, np.ones(len(labels)), np.arange(len(labels)))
+
+
+@pytest.mark.parametrize("promise", [Promise(kind="precision", limit=0.9), Promise(limit=0.05, min_recall=0.5)])
+@pytest.mark.parametrize(("num_benign", "num_violations"), [(0, 0), (2000, 0), (2000, 3)])
+def test_too_few_violations_are_no_word_against_the_detector(
+    promise: Promise, num_benign: int, num_violations: int
+) -> None:
+    found = choose(promise, told_apart(num_benign, num_violations), guide=told_apart(1700, 300))
+
+    assert found.threshold is None
+    assert "better detector" not in str(found.reason)
+    assert (found.num_more_labels is None) == (num_violations == 0)
+
+
+def test_a_few_labels_that_are_all_right_ask_for_the_rest_of_the_proof() -> None:
+    found = choose(Promise(kind="precision", limit=0.9), told_apart(0, 9), guide=told_apart(1700, 300))
+
+    assert "the proof needs 29 flagged ones" in str(found.reason)
+    assert found.num_more_labels == 20
 
 
 def test_thinning_undoes_a_biased_sample() -> None:
@@ -179,6 +213,30 @@ def test_a_segment_without_enough_labels_is_named_and_never_flagged() -> None:
     assert "kind is other" in str(found.reason)
     assert found.threshold is not None
     assert np.isinf(found.cuts({"kind": np.array(["rare"], object)})).all()  # type: ignore[arg-type]
+
+
+def test_the_largest_segments_stand_alone() -> None:
+    names = np.repeat([f"country {n:02}" for n in range(25)], [200] * 24 + [2000]).astype(object)
+    rows = draw(27, num_rows=len(names))
+
+    found = choose_per_segment(Promise(per="country"), rows, guide=rows, segments=names, guide_segments=names)
+
+    assert len(found.segments) == 21
+    assert "country 24" in found.segments
+
+
+def test_what_was_seen_is_of_all_proved_segments_and_none_is_named_that_nobody_is_in() -> None:
+    (rows, names), (guide, guide_names) = segmented(30, 8000), segmented(31, 8000)
+    names, guide_names = (np.where(of == "rare", "code", of) for of in (names, guide_names))
+
+    found = choose_per_segment(
+        Promise(limit=0.05, per="kind"), rows, guide=guide, segments=names, guide_segments=guide_names
+    )
+
+    assert set(found.segments) == {"chat", "code"}
+    benign = ~rows.labels
+    assert found.num_rows == benign.sum()
+    assert found.observed == pytest.approx((rows.scores >= found.cuts({"kind": names}))[benign].mean())
 
 
 @pytest.mark.parametrize("capacity", [0, 20, 100_000])
