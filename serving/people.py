@@ -16,7 +16,7 @@ from pydantic import ValidationError, model_validator
 from securesystemslib.signer import Signer
 
 from serving.canonical import digest_of
-from serving.keys import public_key, text_of
+from serving.keys import public_bytes, public_key, text_of
 from serving.ledger import Entry, Ledger
 from serving.statement import SignatureInvalid, Statement, envelop, open_envelope, peek
 from training.contract_file import read_contract
@@ -52,12 +52,13 @@ class People(Contract):
 
     @model_validator(mode="after")
     def _bounds(self) -> Self:
-        for field, values in {
+        unique: dict[str, list[object]] = {
             "name": [fold(p.name) for p in self.people],
-            "public_key": [p.public_key for p in self.people],
-        }.items():
-            if twice := sorted({v for v in values if values.count(v) > 1}):
-                raise ValueError(f"people.{field} has {twice[0]!r} twice; one person has one name and one key")
+            "public_key": [public_bytes(p.public_key) for p in self.people],
+        }
+        for field, values in unique.items():
+            if same := [p.name for p, value in zip(self.people, values, strict=True) if values.count(value) > 1]:
+                raise ValueError(f"people.{field} is there twice, for {same}; one person has one name and one key")
         if len(self.people) < _NUM_REVIEWERS:
             raise ValueError(f"people has {len(self.people)}; at least {_NUM_REVIEWERS} are needed to review a change")
         if not self.required_roles or len(set(self.required_roles)) != len(self.required_roles):
