@@ -2,8 +2,9 @@
 
 A line in a file proves no review. So a version of the file counts from the ledger's entry with which two people of the
 version before it signed its digest (the first version is written when the ledger is begun). A person counts who stands
-the same in the reviewed version and in the file: a key slipped into the file gives nothing, and a person taken out of
-it is out at once.
+the same in the reviewed version and in the file: a key slipped into the file gives nothing, and the approvals of a
+person taken out of it are out at once. The next version is signed by people of the one in force, whatever the file says
+(else nobody could sign a key of their own anew): who left has a say in it until two people signed that they left.
 """
 
 import time
