@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from serving.approval import NotApproved, require_servable, revoke, sign
+from serving.approval import NotApproved, require_servable, revoke, sign, status
 from serving.bundle import Bundle, seal
 from serving.deployment import deploy, deploying, rollback, servable
 from serving.keys import create_key
@@ -119,3 +119,17 @@ def test_sealing_the_same_run_again_gives_the_same_digest(office: Office, releas
     assert (
         seal(release.path, folder, kind="release", name="payment_fraud", facts=release.facts).digest == release.digest
     )
+
+
+@pytest.mark.bypass
+def test_a_bundle_whose_bytes_changed_can_still_be_revoked(office: Office, release: Bundle) -> None:
+    office.approve(release)
+    card = release.path / "card.md"
+    sealed = card.read_bytes()
+    card.chmod(0o644)
+    card.write_bytes(sealed + b"altered")
+
+    revoke(office.ledger, office.people, release, signer=office.signers["ada"], reason="somebody changed it")
+    card.write_bytes(sealed)
+
+    assert status(office.ledger, office.people, release).state == "revoked"
