@@ -8,6 +8,7 @@ person taken out of it are out at once. The next version is signed by people of 
 """
 
 import time
+import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,8 +78,8 @@ class People(Contract):
 
 
 def fold(name: str) -> str:
-    """Names are compared without case and outer spaces: `Ada ` cannot approve what `ada` started."""
-    return name.strip().casefold()
+    """Names are compared without case, outer spaces or coding of accents: `Ada ` cannot approve what `ada` started."""
+    return unicodedata.normalize("NFKC", name).strip().casefold()
 
 
 def load_people(path: Path) -> People:
