@@ -134,8 +134,18 @@ def _people(entries: list[Json]) -> tuple[list[Json], Json]:
 
 
 def _proven(entry: Json, entries: list[Json], people: list[Json]) -> Json | None:
-    """What a signed entry says, if somebody of these people signed it about this digest and this past."""
-    envelope = entry["body"].get("envelope") or {}
+    """What a signed entry says, if somebody of these people signed it about this digest and this past.
+
+    An entry that holds no envelope, or one that says nothing, was signed by nobody.
+    """
+    try:
+        return _opened(entry, entries, people)
+    except (LookupError, ValueError, TypeError, AttributeError):
+        return None
+
+
+def _opened(entry: Json, entries: list[Json], people: list[Json]) -> Json | None:
+    envelope = entry["body"]["envelope"]
     payload = base64.b64decode(envelope["payload"])
     statement = json.loads(payload)
     said = {**statement["predicate"], "subject": statement["subject"][0]["name"]}

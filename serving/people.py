@@ -213,7 +213,8 @@ def proven(entries: Sequence[Entry], entry: Entry, persons: Sequence[Person]) ->
 
 
 def _envelope(entry: Entry) -> dict[str, Any]:
-    return dict(entry.body.get("envelope") or {})
+    found = entry.body.get("envelope")
+    return found if isinstance(found, dict) else {}
 
 
 def _first_proven(envelope: dict[str, Any], keys: Sequence[str]) -> Statement:
