@@ -23,7 +23,7 @@ from serving.key_agent import AgentSigner
 from serving.keys import create_key, is_encrypted, load_key
 from serving.ledger import Entry, Ledger
 from serving.people import Authority, People, authority, begin, changes, load_people, propose
-from serving.release import find, read_spec, sealed_bundles
+from serving.release import find, newest, read_spec, record_sealed, sealed_bundles
 from serving.standing import Approval
 
 PROJECT = Path(__file__).parent.parent
@@ -64,15 +64,20 @@ class Approvals:
     def bundles(self) -> list[Bundle]:
         """Every sealed bundle: releases, policies, hotfixes, each oldest first."""
         roots = (self.settings.releases, self.settings.policies, self.shelves.hotfixes)
-        return [bundle for root in roots for bundle in sealed_bundles(root)]
+        entries = self.ledger.entries()
+        return [bundle for root in roots for bundle in sealed_bundles(root, entries)]
 
     def newest_release(self, detector: str) -> Bundle:
         """The release that was sealed last."""
-        return _newest(sealed_bundles(self.settings.releases, detector), f"release of {detector}")
+        return _there(newest(self.settings.releases, detector, self.ledger.entries()), f"release of {detector}")
 
     def newest_policy(self, policy: str) -> Bundle:
         """The policy that was sealed last."""
-        return _newest(sealed_bundles(self.settings.policies, policy), f"policy {policy}")
+        return _there(newest(self.settings.policies, policy, self.ledger.entries()), f"policy {policy}")
+
+    def record_sealed(self, bundle: Bundle, *, by: str) -> None:
+        """Let the ledger say that a bundle was sealed, and so which is the newest."""
+        record_sealed(self.ledger, bundle, by=by)
 
     def find(self, prefix: str) -> Bundle:
         """The one release, policy or hotfix whose digest starts so."""
@@ -184,10 +189,10 @@ class Approvals:
         release = self.release_of(detector, prefix)
         past = deployment.deployments(self.ledger, detector)
         under = next((d.policy for d in past if d.release == release.digest), None)
-        name = read_spec(release).policy
-        policies = [find(self.settings.policies, under)] if under else sealed_bundles(self.settings.policies, name)
+        shelf, name = self.settings.policies, read_spec(release).policy
+        policy = find(shelf, under) if under else newest(shelf, name, self.ledger.entries())
         folder = target or self.settings.home / "evidence" / f"{detector}-{release.digest[:12]}"
-        return write_evidence(self.ledger, self.people, release, policies[-1] if policies else None, target=folder)
+        return write_evidence(self.ledger, self.people, release, policy, target=folder)
 
     def begin(self) -> Entry:
         """Put the first version of people.yaml in force."""
@@ -215,7 +220,7 @@ class Approvals:
         begin(self.ledger, self.people)
 
 
-def _newest(bundles: list[Bundle], what: str) -> Bundle:
-    if not bundles:
+def _there(bundle: Bundle | None, what: str) -> Bundle:
+    if bundle is None:
         raise NothingSealed(f"no {what} has been sealed yet")
-    return bundles[-1]
+    return bundle

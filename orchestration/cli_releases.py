@@ -107,7 +107,7 @@ def hotfix(
 
 
 def deploy_hotfix(digest: DIGEST) -> None:
-    """Serve what is served now with a signed hotfix; it ends by itself after a day unless a second person signs."""
+    """Serve what is served now with a signed hotfix; it ends by itself after a day unless all roles sign."""
     from orchestration.hotfixes import deploy
 
     done = deploy(approvals(), digest)

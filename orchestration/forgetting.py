@@ -222,6 +222,6 @@ def _trained_with(settings: Settings, done: Forgotten) -> list[str]:
     return [
         f"release {release.name} {release.digest[:12]} was trained in run {run_id}, which held rows of the account: "
         f"its weights are as they were; train and release again, and revoke it"
-        for release in (sealed_bundles(settings.releases) if settings.releases.exists() else [])
+        for release in sealed_bundles(settings.releases, ())
         if (run_id := str(release.facts.get("run_id"))) in runs
     ]

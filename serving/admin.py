@@ -70,10 +70,10 @@ class Home:
         return authority(self.ledger.entries(), self.people)
 
     def bundles(self) -> list[Bundle]:
-        """Every sealed bundle, newest first."""
+        """Every sealed bundle: releases, policies, hotfixes, each newest first."""
         roots = (self.shelves.releases, self.shelves.policies, self.shelves.hotfixes)
-        found = [bundle for root in roots for bundle in sealed_bundles(root)]
-        return sorted(found, key=lambda b: (b.path / "manifest.json").stat().st_mtime_ns, reverse=True)
+        entries = self.ledger.entries()
+        return [bundle for root in roots for bundle in reversed(sealed_bundles(root, entries))]
 
     def find(self, digest: str) -> Bundle:
         """The bundle of a digest."""

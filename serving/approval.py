@@ -5,6 +5,7 @@ takes the signed one. A key file does both at once (`sign`); a browser's passkey
 """
 
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -75,8 +76,12 @@ def draft(
     reason: str = "",
     role: str | None = None,
 ) -> Statement:
-    """The statement that the owner of a public key would sign about an unaltered bundle; raises SigningRefused."""
-    verify(bundle.path, bundle.digest)
+    """The statement that the owner of a public key would sign about a bundle; raises SigningRefused.
+
+    What is approved must be unaltered, else raises BundleAltered; what is ended needs no more than its digest.
+    """
+    if kind == "approved":
+        verify(bundle.path, bundle.digest)
     with ledger.writing() as page:
         desk = _Desk.at(page, people, bundle)
         person = desk.who.owner(key)
@@ -104,7 +109,9 @@ def submit(ledger: Ledger, people: People, bundle: Bundle, envelope: dict[str, A
 
     An approval may be given again after a day, so that it can be renewed long before it expires.
     """
-    verify(bundle.path, bundle.digest)
+    with suppress(SignatureInvalid):  # which is refused, and recorded, below
+        if peek(envelope).kind == "approved":
+            verify(bundle.path, bundle.digest)
     with ledger.writing() as page:
         desk = _Desk.at(page, people, bundle)
         statement, person = desk.opened(envelope)

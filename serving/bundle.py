@@ -29,7 +29,7 @@ from serving.sealed_files import BundleAltered, FileFact, Inode, check_name, cop
 Kind = Literal["release", "policy", "hotfix"]
 MANIFEST = "manifest.json"
 _NAME = re.compile(r"[a-z][a-z0-9_]{1,40}")
-_DIGEST = re.compile(r"[0-9a-f]{64}")
+DIGEST = re.compile(r"[0-9a-f]{64}")
 _STAGING = ".staging-"
 _STALE_S = 3600
 
@@ -76,8 +76,8 @@ def seal(folder: Path, root: Path, *, kind: Kind, name: str, facts: Mapping[str,
 
 def describe(path: Path, digest: str) -> Bundle:
     """Read what a bundle says about itself: its manifest is verified, its files are not."""
-    if not _DIGEST.fullmatch(digest):
-        raise BundleAltered(f"{digest!r} is no digest; it must match {_DIGEST.pattern}")
+    if not DIGEST.fullmatch(digest):
+        raise BundleAltered(f"{digest!r} is no digest; it must match {DIGEST.pattern}")
     with open_file(path, MANIFEST) as file:
         manifest = file.read()
     if hashlib.sha256(manifest).hexdigest() != digest:

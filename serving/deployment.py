@@ -40,6 +40,12 @@ class Deployment:
     at_us: int
     number: int
     hotfix: str = ""
+    back_from: int = 0  # the number of the deployment that people went back from with this one
+
+    @property
+    def what(self) -> tuple[str, str, str]:
+        """What is served, however often it was deployed."""
+        return self.release, self.policy, self.hotfix
 
     @classmethod
     def of(cls, entry: Entry) -> "Deployment":
@@ -53,13 +59,27 @@ class Deployment:
             entry.at_us,
             entry.number,
             body.get("hotfix", ""),
+            body.get("back_from", 0),
         )
 
 
 def deployments(ledger: Ledger, detector: str) -> list[Deployment]:
-    """Every deployment of a detector, newest first; the older ones are where to fall back to."""
+    """Every deployment of a detector, newest first."""
     mine = [e for e in ledger.entries() if e.kind == "deployed" and e.body["detector"] == detector]
     return [Deployment.of(entry) for entry in reversed(mine)]
+
+
+def candidates(ledger: Ledger, detector: str) -> list[Deployment]:
+    """What to serve, and after it what to fall back to: never what people went back from and did not deploy again."""
+    found = deployments(ledger, detector)
+    numbered, gone = {d.number: d for d in found}, set[tuple[str, str, str]]()
+    lasting: list[Deployment] = []
+    for one in found:
+        if one.what not in gone:
+            lasting.append(one)
+        if left := numbered.get(one.back_from):
+            gone.add(left.what)
+    return lasting
 
 
 def deployed(ledger: Ledger, detector: str) -> Deployment | None:
@@ -105,8 +125,8 @@ class Shelves:
 def servable(
     ledger: Ledger, people: People, shelves: Shelves, detector: str, *, now_us: int | None = None
 ) -> Deployment | None:
-    """The newest deployment whose release and policy are both approved now: after a revocation, the one before."""
-    for deployment in deployments(ledger, detector):
+    """The newest candidate whose release and policy are both approved now: after a revocation, the one before."""
+    for deployment in candidates(ledger, detector):
         paths = shelves.paths(detector, deployment.release, deployment.policy, deployment.hotfix)
         if _are_approved(ledger, people, paths, now_us=now_us):
             return deployment
@@ -114,10 +134,17 @@ def servable(
 
 
 def deploy(
-    ledger: Ledger, people: People, release: Bundle, policy: Bundle, *, by: str, hotfix: Bundle | None = None
+    ledger: Ledger,
+    people: People,
+    release: Bundle,
+    policy: Bundle,
+    *,
+    by: str,
+    hotfix: Bundle | None = None,
+    back_from: int = 0,
 ) -> Deployment:
     """Ask for a release to be served; raises NotApproved, BundleAltered, HotfixRefused or DeploymentRefused."""
-    with deploying(ledger, people, release, policy, by=by, hotfix=hotfix):
+    with deploying(ledger, people, release, policy, by=by, hotfix=hotfix, back_from=back_from):
         pass
     last = deployed(ledger, release.name)
     assert last is not None
@@ -126,7 +153,14 @@ def deploy(
 
 @contextmanager
 def deploying(
-    ledger: Ledger, people: People, release: Bundle, policy: Bundle, *, by: str, hotfix: Bundle | None = None
+    ledger: Ledger,
+    people: People,
+    release: Bundle,
+    policy: Bundle,
+    *,
+    by: str,
+    hotfix: Bundle | None = None,
+    back_from: int = 0,
 ) -> Iterator[None]:
     """Deploy when the block inside (trials of the new release) ends well; nobody else deploys this detector meanwhile.
 
@@ -143,27 +177,27 @@ def deploying(
         with ledger.writing() as page:
             if (holder := _holder(page.entries, release.name)) is None or holder.number != lease.number:
                 raise DeploymentRefused(f"{release.name}: the lease of this deployment ran out")
-            page.append("deployed", body | {"lease": lease.number})
+            page.append("deployed", body | {"lease": lease.number} | ({"back_from": back_from} if back_from else {}))
     except BaseException as error:
         ledger.append("deployment_failed", body | {"lease": lease.number, "reason": type(error).__name__})
         raise
 
 
 def rollback(ledger: Ledger, people: People, shelves: Shelves, detector: str, *, by: str) -> Deployment:
-    """Deploy again what was served before the last deployment and may still be served."""
+    """Deploy again what was served before the last deployment and may still be served.
+
+    What people went back from comes back only when somebody deploys it again.
+    """
     current = deployed(ledger, detector)
-    for past in deployments(ledger, detector):
-        if current is None or _same(past, current):
+    for past in candidates(ledger, detector):
+        if current is None or past.what == current.what:
             continue
         paths = shelves.paths(detector, past.release, past.policy, past.hotfix)
         if _are_approved(ledger, people, paths):
             release, policy, *hotfix = (describe(path, path.name) for path in paths)
-            return deploy(ledger, people, release, policy, by=by, hotfix=hotfix[0] if hotfix else None)
+            change = hotfix[0] if hotfix else None
+            return deploy(ledger, people, release, policy, by=by, hotfix=change, back_from=current.number)
     raise DeploymentRefused(f"{detector}: no earlier deployment may still be served")
-
-
-def _same(one: Deployment, other: Deployment) -> bool:
-    return (one.release, one.policy, one.hotfix) == (other.release, other.policy, other.hotfix)
 
 
 def _require(ledger: Ledger, people: People, *asked: Bundle) -> None:

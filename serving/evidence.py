@@ -6,6 +6,7 @@ and a program that checks all of it without Mews and without a network.
 
 import json
 import shutil
+import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -44,13 +45,27 @@ class Pack:
 def write_evidence(ledger: Ledger, people: People, release: Bundle, policy: Bundle | None, *, target: Path) -> Pack:
     """Write the pack of a release to a new folder, and check it as a third party would.
 
-    Every byte of the release is read again first. Raises BundleAltered, LedgerAltered or FileExistsError.
+    Every byte of the release is read again first. The folder appears when it is whole and was checked. Raises
+    BundleAltered, LedgerAltered or FileExistsError.
     """
+    if target.exists():
+        raise FileExistsError(f"{target} is there already; evidence is never written over")
     bundles: dict[str, Bundle] = {
         bundle.kind: verify(bundle.path, bundle.digest) for bundle in (release, policy) if bundle
     }
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".staging-") as staging:
+        folder = Path(staging) / target.name
+        head, held = _write(ledger, people, bundles, target=folder)
+        folder.rename(target)
+    return Pack(target, head, held)
+
+
+def _write(
+    ledger: Ledger, people: People, bundles: Mapping[str, Bundle], *, target: Path
+) -> tuple[str, tuple[str, ...]]:
     head, entries = ledger.verify(), ledger.entries()
-    target.mkdir(parents=True)
+    target.mkdir()
     for kind, bundle in bundles.items():
         _copy(bundle, target / kind)
     at_us = time.time_ns() // 1000
@@ -62,7 +77,7 @@ def write_evidence(ledger: Ledger, people: People, release: Bundle, policy: Bund
     held = tuple(evidence_check.check(target))
     facts = _facts(bundles, stands, entries) | {"head": head, "claims": held}
     (target / "index.html").write_text(render("evidence.html.j2", facts), encoding="utf-8")
-    return Pack(target, head.hash, held)
+    return head.hash, held
 
 
 def _copy(bundle: Bundle, target: Path) -> None:

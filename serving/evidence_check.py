@@ -8,6 +8,7 @@ import base64
 import hashlib
 import json
 import sys
+import unicodedata
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -70,7 +71,7 @@ def _bundle(folder: Path, bundle: Json) -> str:
 
 def _approvals(entries: list[Json], bundle: Json, facts: Json, *, at_us: int) -> Iterator[str]:
     everybody, current = _people(entries)
-    makers = {name.strip().casefold() for name in (facts["started_by"], *facts.get("persons", []))}
+    makers = {_fold(name) for name in (facts["started_by"], *facts.get("persons", []))}
     signed: dict[str, str] = {}
     is_ended = False
     for entry in (e for e in entries if e["kind"] in _ABOUT and e["body"].get("digest") == bundle["digest"]):
@@ -99,7 +100,7 @@ def _approvals(entries: list[Json], bundle: Json, facts: Json, *, at_us: int) ->
 def _why_it_counts_not(said: Json, entry: Json, current: Json, makers: set[str], *, at_us: int) -> str:
     """Why an approval that somebody signed is none; empty where it is one."""
     roles = next(person["roles"] for person in current["people"] if person["name"] == said["person"])
-    if said["person"].strip().casefold() in makers:
+    if _fold(said["person"]) in makers:
         return "who made it may not approve it"
     if said["role"] not in roles:
         return "the role is another's"
@@ -133,8 +134,18 @@ def _people(entries: list[Json]) -> tuple[list[Json], Json]:
 
 
 def _proven(entry: Json, entries: list[Json], people: list[Json]) -> Json | None:
-    """What a signed entry says, if somebody of these people signed it about this digest and this past."""
-    envelope = entry["body"].get("envelope") or {}
+    """What a signed entry says, if somebody of these people signed it about this digest and this past.
+
+    An entry that holds no envelope, or one that says nothing, was signed by nobody.
+    """
+    try:
+        return _opened(entry, entries, people)
+    except (LookupError, ValueError, TypeError, AttributeError):
+        return None
+
+
+def _opened(entry: Json, entries: list[Json], people: list[Json]) -> Json | None:
+    envelope = entry["body"]["envelope"]
     payload = base64.b64decode(envelope["payload"])
     statement = json.loads(payload)
     said = {**statement["predicate"], "subject": statement["subject"][0]["name"]}
@@ -178,6 +189,10 @@ def _passkey(key: str, signature: Json, signed: bytes) -> None:
     public.verify(raw, content) if isinstance(public, Ed25519PublicKey) else public.verify(
         raw, content, ECDSA(SHA256())
     )
+
+
+def _fold(name: str) -> str:
+    return unicodedata.normalize("NFKC", name).strip().casefold()
 
 
 def _base64url(text: str) -> bytes:

@@ -28,7 +28,7 @@ class Source(Protocol):
         """Anything that changes when a deployment, an approval or a revocation is recorded."""
 
     def wanted(self) -> Mapping[str, Sequence[Deployment]]:
-        """What was deployed per detector, newest first; the older ones are where to fall back to."""
+        """What to serve per detector, and after it what to fall back to."""
 
     def require_servable(self, deployment: Deployment) -> None:
         """Raise unless release and policy are approved, unrevoked and unaltered."""

@@ -1,7 +1,8 @@
 """A hotfix: a rule or a threshold that is changed at night under a release that stays what it is.
 
 It holds no model, cannot be sealed without a backtest on decisions that were logged, has an action budget of its own
-beside the policy's, counts with one signature for a day and with those of all required roles like anything else.
+beside the policy's, counts with one signature for a day in a week, which all hotfixes of its detector share, and with
+those of all required roles like anything else.
 """
 
 import tempfile
@@ -179,5 +180,5 @@ def _card(hotfix: Hotfix, found: Backtest) -> str:
     actions = [action for action in Action if action in found.before or action in found.after]
     lines += [f"| {action} | {found.before.get(action, 0)} | {found.after.get(action, 0)} |" for action in actions]
     lines += ["", f"{found.num_harder} end harder, {found.num_milder} milder.", ""]
-    lines += ["No promise is proved for a changed threshold. One signature counts for 24 hours.", ""]
+    lines += ["No promise is proved for a changed threshold. One signature counts for 24 hours, once in a week.", ""]
     return "\n".join(lines)

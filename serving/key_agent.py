@@ -55,11 +55,14 @@ def _ask(request: bytes) -> bytes:
     path = os.environ.get("SSH_AUTH_SOCK")
     if not path:
         raise ValueError("there is no key file, and SSH_AUTH_SOCK names no ssh-agent")
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as agent:
-        agent.connect(path)
-        agent.sendall(_string(request))
-        (length,) = struct.unpack(">I", _exactly(agent, 4))
-        return _exactly(agent, length)
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as agent:
+            agent.connect(path)
+            agent.sendall(_string(request))
+            (length,) = struct.unpack(">I", _exactly(agent, 4))
+            return _exactly(agent, length)
+    except OSError as error:
+        raise ValueError(f"no ssh-agent answers at {path}, which SSH_AUTH_SOCK names") from error
 
 
 def _exactly(agent: socket.socket, length: int) -> bytes:

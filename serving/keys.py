@@ -57,14 +57,25 @@ def public_key(text: str) -> Key:
     """Read a public key from people.yaml; raises ValueError naming the text."""
     if text.startswith(passkeys.PREFIX):
         return passkeys.PasskeyKey(text)
-    try:
-        raw = base64.b64decode(text.removeprefix(_PREFIX), validate=True)
-        key = Ed25519PublicKey.from_public_bytes(raw)
-    except ValueError as error:
-        raise ValueError(f"public_key is {text!r}; it must be {_PREFIX!r} and 32 bytes in base64") from error
-    return SSlibKey.from_crypto(key)
+    return SSlibKey.from_crypto(_ed25519(text))
+
+
+def public_bytes(text: str) -> bytes:
+    """The key that a text of people.yaml spells: equal bytes are one key, however it is written or used."""
+    public = passkeys.Passkey.parse(text).public if text.startswith(passkeys.PREFIX) else _ed25519(text)
+    return public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
 
 def text_of(signer: Signer) -> str:
     """The public half of a signer's key as people.yaml holds it."""
     return public_text(Ed25519PublicKey.from_public_bytes(bytes.fromhex(signer.public_key.keyval["public"])))
+
+
+def _ed25519(text: str) -> Ed25519PublicKey:
+    wrong = f"public_key is {text!r}; it must be {_PREFIX!r} and 32 bytes in base64"
+    if not text.startswith(_PREFIX):
+        raise ValueError(wrong)
+    try:
+        return Ed25519PublicKey.from_public_bytes(base64.b64decode(text.removeprefix(_PREFIX), validate=True))
+    except ValueError as error:
+        raise ValueError(wrong) from error

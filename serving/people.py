@@ -2,11 +2,13 @@
 
 A line in a file proves no review. So a version of the file counts from the ledger's entry with which two people of the
 version before it signed its digest (the first version is written when the ledger is begun). A person counts who stands
-the same in the reviewed version and in the file: a key slipped into the file gives nothing, and a person taken out of
-it is out at once.
+the same in the reviewed version and in the file: a key slipped into the file gives nothing, and the approvals of a
+person taken out of it are out at once. The next version is signed by people of the one in force, whatever the file says
+(else nobody could sign a key of their own anew): who left has a say in it until two people signed that they left.
 """
 
 import time
+import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +18,7 @@ from pydantic import ValidationError, model_validator
 from securesystemslib.signer import Signer
 
 from serving.canonical import digest_of
-from serving.keys import public_key, text_of
+from serving.keys import public_bytes, public_key, text_of
 from serving.ledger import Entry, Ledger
 from serving.statement import SignatureInvalid, Statement, envelop, open_envelope, peek
 from training.contract_file import read_contract
@@ -52,12 +54,13 @@ class People(Contract):
 
     @model_validator(mode="after")
     def _bounds(self) -> Self:
-        for field, values in {
+        unique: dict[str, list[object]] = {
             "name": [fold(p.name) for p in self.people],
-            "public_key": [p.public_key for p in self.people],
-        }.items():
-            if twice := sorted({v for v in values if values.count(v) > 1}):
-                raise ValueError(f"people.{field} has {twice[0]!r} twice; one person has one name and one key")
+            "public_key": [public_bytes(p.public_key) for p in self.people],
+        }
+        for field, values in unique.items():
+            if same := [p.name for p, value in zip(self.people, values, strict=True) if values.count(value) > 1]:
+                raise ValueError(f"people.{field} is there twice, for {same}; one person has one name and one key")
         if len(self.people) < _NUM_REVIEWERS:
             raise ValueError(f"people has {len(self.people)}; at least {_NUM_REVIEWERS} are needed to review a change")
         if not self.required_roles or len(set(self.required_roles)) != len(self.required_roles):
@@ -75,8 +78,8 @@ class People(Contract):
 
 
 def fold(name: str) -> str:
-    """Names are compared without case and outer spaces: `Ada ` cannot approve what `ada` started."""
-    return name.strip().casefold()
+    """Names are compared without case, outer spaces or coding of accents: `Ada ` cannot approve what `ada` started."""
+    return unicodedata.normalize("NFKC", name).strip().casefold()
 
 
 def load_people(path: Path) -> People:
@@ -210,7 +213,8 @@ def proven(entries: Sequence[Entry], entry: Entry, persons: Sequence[Person]) ->
 
 
 def _envelope(entry: Entry) -> dict[str, Any]:
-    return dict(entry.body.get("envelope") or {})
+    found = entry.body.get("envelope")
+    return found if isinstance(found, dict) else {}
 
 
 def _first_proven(envelope: dict[str, Any], keys: Sequence[str]) -> Statement:

@@ -2,17 +2,22 @@
 
 import hashlib
 import json
+import logging
 import re
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from serving.bundle import Bundle, describe, read, seal
+from serving.bundle import DIGEST, Bundle, describe, read, seal
+from serving.ledger import Entry, Ledger
+from serving.sealed_files import BundleAltered
 from training.detector import DetectorSpec
 from training.policy import Contract, Policy
 
+_log = logging.getLogger(__name__)
 _LEAST_DIGITS = 8  # of a digest
 _PREFIX = re.compile(rf"[0-9a-f]{{{_LEAST_DIGITS},}}")
 _EVIDENCE = ("evaluation.json", "verdict.json", "card.md")
@@ -73,10 +78,39 @@ def read_policy(policy: Bundle) -> Policy:
     return Policy.model_validate_json(read(policy, "policy.json"))
 
 
-def sealed_bundles(root: Path, name: str | None = None) -> list[Bundle]:
-    """Every bundle below a root, oldest first, with its manifest verified but not its files."""
-    folders = [f for f in root.glob(f"{name or '*'}/*") if not f.name.startswith(".")]
-    return [describe(f, f.name) for f in sorted(folders, key=lambda f: (f / "manifest.json").stat().st_mtime_ns)]
+def record_sealed(ledger: Ledger, bundle: Bundle, *, by: str) -> None:
+    """Write to the ledger, once, that a bundle was sealed: the order of these entries says which is the newest."""
+    with ledger.writing() as page:
+        if bundle.digest not in _sealed(page.entries):
+            page.append("sealed", {"subject": bundle.subject, "digest": bundle.digest, "by": by})
+
+
+def sealed_bundles(root: Path, entries: Sequence[Entry]) -> list[Bundle]:
+    """Every bundle below a root, oldest first, with its manifest verified but not its files; logs what is none."""
+    found = []
+    for folder in _folders(root, "*", entries):
+        try:
+            found.append(describe(folder, folder.name))
+        except BundleAltered as refusal:
+            _log.warning("%s/%s is left out: %s", folder.parent.name, folder.name, refusal)
+    return found
+
+
+def newest(root: Path, name: str, entries: Sequence[Entry]) -> Bundle | None:
+    """The bundle of a name that was sealed last; raises BundleAltered rather than take the one before it."""
+    folders = _folders(root, name, entries)
+    return describe(folders[-1], folders[-1].name) if folders else None
+
+
+def _folders(root: Path, name: str, entries: Sequence[Entry]) -> list[Path]:
+    """Folders named by a digest in the order of their entries; those without one come before, by the file system."""
+    numbers = _sealed(entries)
+    found = [folder for folder in root.glob(f"{name}/*") if DIGEST.fullmatch(folder.name) and folder.is_dir()]
+    return sorted(found, key=lambda folder: (numbers.get(folder.name, 0), folder.stat().st_mtime_ns))
+
+
+def _sealed(entries: Sequence[Entry]) -> dict[str, int]:
+    return {entry.body["digest"]: entry.number for entry in reversed(entries) if entry.kind == "sealed"}
 
 
 def find(root: Path, prefix: str) -> Bundle:

@@ -60,13 +60,13 @@ class LedgerSource:
         return self._people
 
     def wanted(self) -> Mapping[str, Sequence[Deployment]]:
-        """Every deployment of each detector, newest first."""
+        """What to serve for each detector, and after it what to fall back to."""
         if not self._ledger.path.exists():
             return {}
         return {
             detector: [
                 Deployment(d.detector, d.release, d.policy, d.hotfix)
-                for d in deployment.deployments(self._ledger, detector)
+                for d in deployment.candidates(self._ledger, detector)
             ]
             for detector in deployment.detectors(self._ledger)
         }

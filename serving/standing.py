@@ -2,6 +2,8 @@
 
 No status is stored that could be forged. Approvals count from people who are in force now. Rejections and revocations
 count from anybody who ever was, and end it: a release that was refused once comes back only as another release.
+One signature lets the hotfixes of a detector live for a day in each week: a night is got over, no change stays by being
+sealed again.
 """
 
 from collections.abc import Sequence
@@ -15,6 +17,7 @@ from serving.statement import SignatureInvalid, Statement
 
 State = Literal["waiting", "approved", "rejected", "revoked", "expired"]
 DAY_US = 86_400_000_000
+_WEEK_US = 7 * DAY_US
 SIGNED = ("approved", "rejected", "revoked")
 
 
@@ -45,9 +48,12 @@ def standing(entries: Sequence[Entry], who: Authority, bundle: Bundle, *, now_us
             continue
         if statement.kind in ("rejected", "revoked"):
             return Approval(statement.kind, f"{statement.kind} by {statement.person}: {statement.reason}")
-        # A signature ages from when it was given: appended again later, it is as old as before.
-        approved.append(statement.model_copy(update={"at_us": min(statement.at_us, entry.at_us)}))
-    return _held_to_promises(entries, bundle, _weigh(approved, who, bundle, now_us=now_us))
+        approved.append(_aged(statement, entry))
+    approval = _weigh(approved, who, bundle, now_us=now_us)
+    is_signed = any(s.role in who.required_roles for s in approval.signed_by)
+    if bundle.kind == "hotfix" and approval.waiting_for and is_signed:
+        approval = _for_a_day(approval, _day_begun_us(entries, who, bundle), now_us=now_us)
+    return _held_to_promises(entries, bundle, approval)
 
 
 def _held_to_promises(entries: Sequence[Entry], bundle: Bundle, approval: Approval) -> Approval:
@@ -85,8 +91,6 @@ def _weigh(approved: list[Statement], who: Authority, bundle: Bundle, *, now_us:
             signed[statement.person] = statement
     by = tuple(signed.values())
     waiting = tuple(r for r in who.required_roles if r not in {s.role for s in by})
-    if waiting and bundle.kind == "hotfix" and (some := tuple(s for s in by if s.role in who.required_roles)):
-        return _for_a_day(some, waiting, now_us=now_us)
     if waiting and eligible and len(by) < len({s.person for s in eligible}):
         return Approval("expired", f"a signature is older than {who.expires_days} days", by, waiting)
     if waiting:
@@ -96,11 +100,38 @@ def _weigh(approved: list[Statement], who: Authority, bundle: Bundle, *, now_us:
     return Approval("approved", reason, by, (), min(s.at_us for s in needed) + life_us)
 
 
-def _for_a_day(by: tuple[Statement, ...], waiting: tuple[str, ...], *, now_us: int) -> Approval:
-    """One signature lets a hotfix live for a day, counted from the first; who signed again does not prolong it."""
-    until_us = min(s.at_us for s in by) + DAY_US
-    names = ", ".join(f"{s.person} ({s.role})" for s in by)
+def _for_a_day(waiting: Approval, begun_us: int, *, now_us: int) -> Approval:
+    """One signature lets a hotfix live until the detector's day ends; who signed again does not prolong it."""
+    names = ", ".join(f"{s.person} ({s.role})" for s in waiting.signed_by)
+    roles, until_us = " and ".join(waiting.waiting_for), begun_us + DAY_US
     if now_us < until_us:
-        reason = f"signed by {names} for a day; to stay it needs {' and '.join(waiting)}"
-        return Approval("approved", reason, by, waiting, until_us)
-    return Approval("expired", f"nobody signed it as {' and '.join(waiting)} within a day", by, waiting, until_us)
+        reason = f"signed by {names} for a day; to stay it needs {roles}"
+        return replace(waiting, state="approved", reason=reason, expires_us=until_us)
+    reason = f"nobody signed it as {roles} within a day; until a week has passed one signature gives no other"
+    return replace(waiting, state="expired", reason=reason, expires_us=until_us)
+
+
+def _day_begun_us(entries: Sequence[Entry], who: Authority, bundle: Bundle) -> int:
+    """When the day began in which a hotfix was signed, or for the week the last day before it.
+
+    Hotfixes of the same detector that all roles signed take no day.
+    """
+    signed: dict[str, list[Statement]] = {}
+    for entry in (e for e in entries if e.kind == "approved"):
+        try:
+            statement = proven(entries, entry, who.ever)
+        except SignatureInvalid:
+            continue
+        if statement.subject == bundle.subject:
+            signed.setdefault(statement.digest, []).append(_aged(statement, entry))
+    first_us = min(s.at_us for s in signed[bundle.digest])
+    alone = [some for some in signed.values() if not set(who.required_roles) <= {s.role for s in some}]
+    begun_us = 0
+    for at_us in sorted(s.at_us for some in alone for s in some if s.at_us <= first_us):
+        begun_us = at_us if at_us >= begun_us + _WEEK_US else begun_us
+    return begun_us
+
+
+def _aged(statement: Statement, entry: Entry) -> Statement:
+    """A signature ages from when it was given: appended again later, it is as old as before."""
+    return statement.model_copy(update={"at_us": min(statement.at_us, entry.at_us)})

@@ -6,6 +6,7 @@ ledger says was changed by somebody else.
 
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -30,19 +31,40 @@ class Story(Contract):
 def mirror(name: str, stories: list[Story], *, champion: str | None, tracking_uri: str, memory: Path) -> list[str]:
     """Write what differs, and name what somebody else had changed. `champion` is the version that is served, if any."""
     client = mlflow.MlflowClient(tracking_uri=tracking_uri, registry_uri=tracking_uri)
-    written: dict[str, Any] = json.loads(memory.read_bytes()) if memory.exists() else {}
+    before, written = _remembered(memory), dict[str, Any]()
+    moved: list[str] = []
+    for story in stories:
+        with _unless_deleted():
+            moved += _version(client, name, story, before.get(story.version, {}))
+            written[story.version] = story.tags
+    with _unless_deleted():
+        champion = champion if champion in written else None
+        moved += _alias(client, name, champion, before.get("champion"))
+        written["champion"] = champion
+    memory.parent.mkdir(parents=True, exist_ok=True)
+    partial = memory.with_suffix(".partial")
+    partial.write_text(json.dumps(written, indent=1), encoding="utf-8")
+    partial.replace(memory)
+    return moved
+
+
+@contextmanager
+def _unless_deleted() -> Iterator[None]:
+    """What was deleted, or never registered here, hides nothing else; the ledger stands."""
     try:
-        moved = [*_alias(client, name, champion, written.get("champion"))]
-        for story in stories:
-            moved += _version(client, name, story, written.get(story.version, {}))
+        yield
     except MlflowException as error:
         if error.error_code != "RESOURCE_DOES_NOT_EXIST":
             raise
-        return []  # nothing was registered here, or its version was deleted; the ledger stands
-    written = {story.version: story.tags for story in stories} | {"champion": champion}
-    memory.parent.mkdir(parents=True, exist_ok=True)
-    memory.write_text(json.dumps(written, indent=1), encoding="utf-8")
-    return moved
+
+
+def _remembered(memory: Path) -> dict[str, Any]:
+    """What was written at the last look; a file that cannot be read remembers nothing."""
+    try:
+        found = json.loads(memory.read_bytes())
+    except (FileNotFoundError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _alias(client: Any, name: str, champion: str | None, written: str | None) -> Iterator[str]:

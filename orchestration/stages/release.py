@@ -40,6 +40,8 @@ def release(spec: DetectorSpec, policy: Policy) -> dg.AssetsDefinition:
             seal_release(run_dir, settings.releases, lineage=lineage),
             seal_policy(policy, settings.policies, started_by=sealed_by),
         ]
+        for bundle in sealed:
+            desk.record_sealed(bundle, by=sealed_by)
         texts = {b.kind: standing_text(b, desk.status(b), service_url=settings.service_url) for b in sealed}
         return dg.MaterializeResult(metadata={str(kind): dg.MetadataValue.md(text) for kind, text in texts.items()})
 

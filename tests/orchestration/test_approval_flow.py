@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import dagster as dg
@@ -127,6 +128,17 @@ def test_what_a_person_went_back_from_is_not_deployed_again_by_itself(settings: 
 
     assert back.release == first.digest != second.digest
     assert isinstance(tick(settings), dg.SkipReason)
+
+
+def test_a_touched_folder_does_not_become_the_newest_release(settings: Settings) -> None:
+    first, _ = seal(settings)
+    trained(settings, "run-2", by="tom")
+    second, _ = seal(settings)
+
+    os.utime(first.path)
+    os.utime(first.path / "manifest.json")
+
+    assert Approvals(settings).newest_release("payment_fraud") == second != first
 
 
 def test_an_approval_of_what_is_served_is_missed_two_weeks_before_it_expires(

@@ -4,11 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from serving.approval import NotApproved, require_servable, revoke, sign
+from serving.approval import NotApproved, require_servable, revoke, sign, status
 from serving.bundle import Bundle, seal
 from serving.deployment import deploy, deploying, rollback, servable
 from serving.keys import create_key
 from serving.people import People, Person, load_people, propose
+from serving.source import LedgerSource
 from tests.serving.trust.conftest import Office, advance
 
 DAY_US = 86_400_000_000
@@ -104,6 +105,23 @@ def test_a_rollback_deploys_the_release_before(office: Office, release: Bundle) 
     assert (back.release, back.by) == (release.digest, "bob")
 
 
+def test_what_people_went_back_from_comes_back_only_when_deployed_again(office: Office, release: Bundle) -> None:
+    newer, newest, policy = office.seal(b"newer"), office.seal(b"newest"), office.seal_policy()
+    office.approve(release, newer, newest, policy)
+    for bundle in (release, newer, newest):
+        deploy(office.ledger, office.people, bundle, policy, by="ada")
+    where = (office.ledger, office.people, office.shelves, "payment_fraud")
+    (office.root / "people.yaml").write_text(office.people.model_dump_json())
+    source = LedgerSource(office.root, lambda _: None)  # type: ignore[arg-type,return-value]
+
+    assert [rollback(*where, by="bob").release for _ in range(2)] == [newer.digest, release.digest]
+    revoke(office.ledger, office.people, release, signer=office.signers["bob"], reason="wrong")
+    assert servable(*where) is None
+    assert {d.release for d in source.wanted()["payment_fraud"]} == {release.digest}
+    again = deploy(office.ledger, office.people, newest, policy, by="ada")
+    assert servable(*where) == again
+
+
 def test_a_wrong_line_of_the_people_file_is_named(tmp_path: Path) -> None:
     file = tmp_path / "people.yaml"
     file.write_text("people:\n- {name: ada, roles: [ml], public_key: 'ed25519:AAAA'}\n")
@@ -119,3 +137,17 @@ def test_sealing_the_same_run_again_gives_the_same_digest(office: Office, releas
     assert (
         seal(release.path, folder, kind="release", name="payment_fraud", facts=release.facts).digest == release.digest
     )
+
+
+@pytest.mark.bypass
+def test_a_bundle_whose_bytes_changed_can_still_be_revoked(office: Office, release: Bundle) -> None:
+    office.approve(release)
+    card = release.path / "card.md"
+    sealed = card.read_bytes()
+    card.chmod(0o644)
+    card.write_bytes(sealed + b"altered")
+
+    revoke(office.ledger, office.people, release, signer=office.signers["ada"], reason="somebody changed it")
+    card.write_bytes(sealed)
+
+    assert status(office.ledger, office.people, release).state == "revoked"

@@ -16,7 +16,7 @@ from serving.record import Features, PolicyRef, Record
 from serving.sealed_files import BundleAltered
 from serving.source import LedgerSource
 from serving.standing import DAY_US
-from tests.serving.trust.conftest import Office
+from tests.serving.trust.conftest import Office, advance
 from training.policy import Action, LabelPolicy, Policy
 
 POLICY = Policy(name="fraud", labels={"fraud": LabelPolicy(definition="A stolen card.")})
@@ -155,6 +155,22 @@ def test_signing_again_does_not_prolong_it(office: Office, sealed: Bundle) -> No
 
     assert found.state == "expired"
     assert "nobody signed it as policy within a day" in found.reason
+
+
+@pytest.mark.bypass
+def test_sealing_it_again_does_not_prolong_it(
+    office: Office, release: Bundle, policy: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decided = [msgspec.structs.replace(one, release=release.digest) for one in RECORDS]
+    states = []
+    for day in range(9):
+        change = hotfix(RAISED, release=release.digest, policy=policy.digest, reason=f"night {day}")
+        again = seal_hotfix(change, decided, office.shelves.hotfixes, cuts=CUTS, policy=POLICY, started_by="ada")[0]
+        states.append(sign(office.ledger, office.people, again, signer=office.signers["ada"]).state)
+        advance(monkeypatch, days=1)
+
+    assert states == ["approved", *["expired"] * 6, "approved", "expired"]
+    assert sign(office.ledger, office.people, again, signer=office.signers["bob"]).state == "approved"
 
 
 @pytest.mark.bypass
