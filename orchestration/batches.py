@@ -2,13 +2,15 @@
 
 import os
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
 import duckdb
 import pyarrow.parquet as pq
+from filelock import FileLock
 
 from feature_repo.lake import Lake, literal
 from feature_repo.tables import TABLES
@@ -97,33 +99,53 @@ def accept(lake: Lake, batch: Batch) -> None:
 
     Killed in between, the files are still in the inbox, and the next run does it again with the same result.
     """
-    _require_unchanged(batch)
-    target = lake.folder("events", batch.table, batch.day)
-    staging = target.with_name(f".accepting-{batch.day}")
-    shutil.rmtree(staging, ignore_errors=True)
-    staging.mkdir(parents=True)
-    for file in batch.files:
-        (staging / file.name).hardlink_to(file)
-    if target.exists():
-        for file in staging.iterdir():
-            file.replace(target / file.name)
-        staging.rmdir()
-    else:
-        staging.rename(target)
-    for file in batch.files:
-        file.unlink()
-        (lake.folder("quarantine", batch.table, batch.day) / file.name).unlink(missing_ok=True)
+    with _held(lake, batch.table) as staging:
+        _require_unchanged(batch)
+        target = lake.folder("events", batch.table, batch.day)
+        staging.mkdir()
+        for file in batch.files:
+            (staging / file.name).hardlink_to(file)
+        if target.exists():
+            for file in staging.iterdir():
+                file.replace(target / file.name)
+            staging.rmdir()
+        else:
+            staging.rename(target)
+        for file in batch.files:
+            if file.samefile(target / file.name):  # what arrived under its name meanwhile waits for the next run
+                file.unlink()
+            (lake.folder("quarantine", batch.table, batch.day) / file.name).unlink(missing_ok=True)
 
 
 def quarantine(lake: Lake, batch: Batch, reports: Mapping[str, str]) -> None:
     """Move a whole batch out of the way, its reports first."""
-    _require_unchanged(batch)
-    target = lake.folder("quarantine", batch.table, batch.day)
-    target.mkdir(parents=True, exist_ok=True)
-    for name, text in reports.items():
-        (target / name).write_text(text, encoding="utf-8")
-    for file in batch.files:
-        file.replace(target / file.name)
+    with _held(lake, batch.table):
+        _require_unchanged(batch)
+        target = lake.folder("quarantine", batch.table, batch.day)
+        target.mkdir(parents=True, exist_ok=True)
+        for name, text in reports.items():
+            (target / name).write_text(text, encoding="utf-8")
+        for file in batch.files:
+            file.replace(target / file.name)
+
+
+def sweep(lake: Lake) -> None:
+    """Remove what killed runs left of batches that they were accepting; these still wait in the inbox."""
+    for table in TABLES:
+        if lake.folder("events", table).exists():
+            with _held(lake, table):
+                pass
+
+
+@contextmanager
+def _held(lake: Lake, table: str) -> Iterator[Path]:
+    """Let nobody else move batches of a table, and give a folder to stage one in, cleared of what a kill left there."""
+    folder = lake.folder("events", table)
+    folder.mkdir(parents=True, exist_ok=True)
+    staging = folder / ".accepting"
+    with FileLock(folder / ".accepting.lock"):  # the kernel frees it when its process dies
+        shutil.rmtree(staging, ignore_errors=True)
+        yield staging
 
 
 def _stamp(file: Path) -> tuple[int, int]:
@@ -135,7 +157,7 @@ def _require_unchanged(batch: Batch) -> None:
     for file, stamp in batch.stamps.items():
         if not file.exists() or _stamp(file) != stamp:
             raise RuntimeError(
-                f"{batch.table} of {batch.day}: {file.name} was replaced while it was validated; run again"
+                f"{batch.table} of {batch.day}: {file.name} was replaced or moved while it was validated; run again"
             )
 
 

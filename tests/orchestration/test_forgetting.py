@@ -189,6 +189,16 @@ def test_a_file_with_an_apostrophe_in_its_name_is_written_again_without_the_acco
     assert pq.read_metadata(file).num_rows == 180
 
 
+def test_what_a_killed_run_left_of_a_batch_is_swept(settings: Settings, lake: Lake) -> None:
+    file = lake.write("inbox", "payments", with_ann(payments(FIRST)), day=FIRST)
+    left = lake.folder("events", "payments") / ".accepting" / file.name
+    left.parent.mkdir(parents=True)
+    left.hardlink_to(file)
+
+    assert forget(settings, ANN).rows == {"inbox/payments": 20}
+    assert traces(settings.home, [*THEIRS]) == []
+
+
 def test_what_others_decided_today_stays(settings: Settings, lake: Lake, vault: Vault) -> None:
     log(settings.decisions, *(record(request(n), vault=vault, text="theirs") for n in range(5)))
 

@@ -1,5 +1,7 @@
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from threading import Barrier
 from typing import Any
 
 import duckdb
@@ -8,6 +10,7 @@ import pyarrow.compute as pc
 import pytest
 
 from feature_repo.lake import DAY_US, Lake, days_between, start_us
+from orchestration import batches
 from orchestration.gx import gx, gxe
 from orchestration.gx_on_duckdb import PATCHED_VERSIONS, NotEvaluated, check, unpatched
 from orchestration.validation import validate_batch, validate_batches
@@ -189,3 +192,28 @@ def test_a_file_with_an_apostrophe_in_its_name_is_accepted(lake: Lake) -> None:
     assert report.passed, report.reason
     with lake.connect() as connection:
         assert connection.execute("SELECT count(*) FROM payments").fetchall() == [(200,)]
+
+
+def test_two_runs_that_accept_the_same_day_at_once_lose_nothing(lake: Lake, arrive: Callable[..., None]) -> None:
+    days, start = days_between(FIRST, FIRST + timedelta(days=99)), Barrier(2)
+    for day in days:
+        arrive(day, payments(day, 1))
+
+    def accept_all() -> int:
+        num_accepted = 0
+        for day in days:
+            batch = batches.read(lake, "payments", day)
+            start.wait(timeout=10)
+            try:
+                batches.accept(lake, batch)
+            except RuntimeError:  # the other run was first
+                continue
+            num_accepted += 1
+        return num_accepted
+
+    with ThreadPoolExecutor(2) as both:
+        done = [both.submit(accept_all), both.submit(accept_all)]
+
+    assert sum(future.result() for future in done) == len(days)
+    assert lake.days("events", "payments") == days
+    assert lake.days("inbox", "payments") == []
