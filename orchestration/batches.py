@@ -85,6 +85,7 @@ def lay_rows(connection: duckdb.DuckDBPyConnection, lake: Lake, batches: list[Ba
     arriving = [file for batch in batches for file in batch.files]
     kept = _kept(lake, batches)
     derived = [f"regexp_matches({n}, '{c.pattern}') AS {n}_matches" for n, c in table.columns.items() if c.pattern]
+    derived += [f"isfinite({n}) AS {n}_is_finite" for n, c in table.columns.items() if c.type == "DOUBLE"]
     derived.append(f"{DAY_COLUMN[table.name]} - epoch_us(CAST(day AS TIMESTAMP)) AS us_after_midnight")
     if table.name != "labels":
         derived.append(f"{_is_new(kept)} AS event_id_is_new")

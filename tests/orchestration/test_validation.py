@@ -35,6 +35,8 @@ POISONS: dict[str, tuple[Poison, str]] = {
     "an unknown column": (lambda t: t.append_column("note", t["event_id"]), "declaration"),
     "nulls": (replaced("amount", lambda t: pc.if_else(pc.less(t["amount"], 50), None, t["amount"])), "amount"),
     "a value out of range": (replaced("amount", lambda t: pc.negate(t["amount"])), "amount"),
+    "no number": (replaced("amount", lambda t: pa.array([float("nan")] * len(t))), "amount_is_finite"),
+    "an infinite number": (replaced("amount", lambda t: pa.array([float("inf")] * len(t))), "amount_is_finite"),
     "ids twice in the batch": (lambda t: pa.concat_tables([t, t.slice(0, 1)]), "event_id"),
     "ids of an earlier day": (
         replaced("event_id", lambda t: payments(FIRST, len(t))["event_id"]),
