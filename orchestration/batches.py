@@ -1,6 +1,5 @@
 """Files of an arriving batch: how they are read for inspection, and how they move without showing half of one."""
 
-import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -9,6 +8,7 @@ from datetime import date
 from pathlib import Path
 
 import duckdb
+import pyarrow as pa
 import pyarrow.parquet as pq
 from filelock import FileLock
 
@@ -60,12 +60,16 @@ def in_quarantine(lake: Lake, table: str, day: date) -> list[str]:
 
 
 def is_readable(file: Path) -> bool:
-    """Whether a file is Parquet at all."""
-    with file.open("rb") as stream:
-        if stream.read(4) != b"PAR1":
-            return False
-        stream.seek(-4, os.SEEK_END)
-        return stream.read(4) == b"PAR1"
+    """Whether a file is Parquet at all, by its footer."""
+    try:
+        pq.read_metadata(file)
+    except pa.ArrowInvalid:
+        return False
+    except OSError as error:
+        if error.errno is not None:  # the file system's error, such as an absent file, and not that of a damaged footer
+            raise
+        return False
+    return True
 
 
 def lay_columns(connection: duckdb.DuckDBPyConnection, batches: Iterable[Batch]) -> None:

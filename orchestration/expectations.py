@@ -1,8 +1,8 @@
 """What must hold of an arriving batch: suites parametrized by the table contracts, evaluated by Great Expectations.
 
 A suite speaks about a view that `validation.py` lays over the files: the table's own columns and a few derived ones
-(`X_matches`, `X_is_finite`, `event_id_is_new`, `us_after_midnight`), since Great Expectations has no regular expressions
-on DuckDB.
+(`X_matches`, `X_is_finite`, `event_id_is_new`, `us_after_midnight`), since Great Expectations has no regular
+expressions on DuckDB.
 """
 
 from collections.abc import Collection, Iterator

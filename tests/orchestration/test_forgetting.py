@@ -172,10 +172,11 @@ def test_a_segment_that_is_not_sealed_when_asked_is_said_aloud(
     assert forget(settings, ANN).rows["log/decisions"] == 1
 
 
-def test_a_file_that_cannot_be_read_is_named_as_left(settings: Settings, lake: Lake) -> None:
+@pytest.mark.parametrize("content", [msgspec.json.encode({"account_id": ANN}), b"PAR1" + b"\xff" * 20 + b"PAR1"])
+def test_a_file_that_cannot_be_read_is_named_as_left(settings: Settings, lake: Lake, content: bytes) -> None:
     garbage = lake.folder("quarantine", "payments", FIRST) / "part.parquet"
     garbage.parent.mkdir(parents=True)
-    garbage.write_bytes(msgspec.json.encode({"account_id": ANN}))
+    garbage.write_bytes(content)
 
     assert forget(settings, ANN).left == ["quarantine/payments: part.parquet is no Parquet"]
 

@@ -18,6 +18,7 @@ from tests.orchestration.conftest import FIRST, labels, payments
 
 BAD_DAY = FIRST + timedelta(days=7)
 WEEK = days_between(FIRST, BAD_DAY - timedelta(days=1))
+DAMAGED = b"PAR1" + b"\xff" * 20 + (20).to_bytes(4, "little") + b"PAR1"  # a footer of the right length
 Poison = Callable[[pa.Table], pa.Table]
 
 
@@ -98,10 +99,11 @@ def test_one_bad_day_in_a_range_is_found_and_the_others_flow(lake: Lake, arrive:
     assert lake.days("events", "payments") == [day for day in WEEK if day != WEEK[4]]
 
 
-def test_a_file_that_is_no_parquet_is_bad_data_and_no_crash(lake: Lake) -> None:
+@pytest.mark.parametrize("content", [b"", b"event_id,amount\n1,2\n", b"PAR1" + b"\xff" * 20 + b"PAR1", DAMAGED])
+def test_a_file_that_is_no_parquet_is_bad_data_and_no_crash(lake: Lake, content: bytes) -> None:
     folder = lake.folder("inbox", "payments", FIRST)
     folder.mkdir(parents=True)
-    (folder / "part.parquet").write_text("event_id,amount\n1,2\n")
+    (folder / "part.parquet").write_bytes(content)
 
     report = validate_batch(lake, "payments", FIRST)
 
