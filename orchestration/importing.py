@@ -1,6 +1,7 @@
 """The door for real data: files of others become rows of the lake's inbox, or are refused with a reason."""
 
 import hashlib
+import time
 from collections import Counter
 from dataclasses import dataclass, field
 from datetime import date
@@ -124,7 +125,7 @@ def _read(connection: duckdb.DuckDBPyConnection, file: Path, mapping: Mapping) -
 def _judge(connection: duckdb.DuckDBPyConnection, mapping: Mapping) -> None:
     """Lay the table `judged`: each row with the lake's columns and, where it breaks the contract, its `flaw`."""
     connection.execute(f"CREATE VIEW named AS {named_sql(mapping)} FROM given")
-    connection.execute(f"CREATE TABLE judged AS {judged_sql(mapping)} FROM named")
+    connection.execute(f"CREATE TABLE judged AS {judged_sql(mapping, now_us=time.time_ns() // 1000)} FROM named")
     connection.execute("DROP VIEW named; DROP TABLE given")
 
 

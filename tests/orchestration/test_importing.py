@@ -121,6 +121,7 @@ def test_labels_lie_in_the_day_on_which_they_became_known(lake: Lake, tmp_path: 
         ({"id": "x1"}, "event_id", "repeated"),
         ({"at": "secret"}, "event_us", "not a moment"),
         ({"at": "1960-01-01"}, "event_us", "before 1970"),
+        ({"at": "2999-01-01"}, "event_us", "in the future"),
         ({"kind": "secret"}, "kind", "not an allowed value"),
         ({"text": None}, "text", "null"),
         ({"tokens": "secret"}, "num_tokens", "not a number"),
@@ -156,6 +157,30 @@ def test_milliseconds_that_are_read_as_seconds_are_refused_row_by_row(lake: Lake
         (3, "event_us", "after the year 9999"),
     ]
     assert [row["event_id"] for row in inbox(lake)] == ["x1"]
+
+
+def test_an_absurd_number_is_no_moment(lake: Lake, tmp_path: Path) -> None:
+    seconds = Mapping.model_validate({**TEXTS.model_dump(), "time": {"column": "at", "format": "seconds"}})
+    rows = [{**GOOD, "id": f"x{i}", "at": at} for i, at in enumerate(["1700000000", "1e30", "-1e30", "1e19"])]
+
+    report = import_events(lake, jsonl(tmp_path, *rows), seconds)
+
+    assert dict(report.reasons) == {("event_us", "not a moment"): 3}
+    assert [row["event_id"] for row in inbox(lake)] == ["x0"]
+
+
+def test_an_event_arrives_after_it_happened_and_before_now(lake: Lake, tmp_path: Path) -> None:
+    arriving = {**TEXTS.model_dump(), "columns": {**TEXTS.model_dump()["columns"], "arrived_us": "bad"}, "labels": {}}
+    event_us = 1_772_366_400_000_000  # that of GOOD
+    arrivals = [event_us, event_us - 1, 32_472_144_000_000_000]
+    rows = [{**GOOD, "id": f"x{i}", "bad": str(at)} for i, at in enumerate(arrivals)]
+
+    report = import_events(lake, jsonl(tmp_path, *rows), Mapping.model_validate(arriving))
+
+    assert [(r.row, r.column, r.reason) for r in report.rejections] == [
+        (2, "arrived_us", "before the event"),
+        (3, "arrived_us", "in the future"),
+    ]
 
 
 def test_importing_again_changes_nothing(lake: Lake, tmp_path: Path) -> None:
