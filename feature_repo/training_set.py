@@ -43,10 +43,13 @@ def build(
     Without a cutoff everything the lake knows counts. Features are those known at the event: Feast reads the row of
     that moment, and no row that a later fact added. `sampling_probability` is that of the event's likeliest draw; a
     label of which some verdicts were drawn otherwise has a column of its own for that.
+    Raises ValueError where no event has a verdict yet.
     """
     with lake.connect() as connection:
         cutoff_us = _last_known_us(connection) if cutoff_us is None else cutoff_us
         rows = _labelled_events(connection, events, labels, cutoff_us)
+        if not rows.num_rows:
+            raise ValueError(f"no event of {events} has a verdict on {', '.join(labels)}")
         connection.register("labelled", rows)
         connection.register("features", _features(store, rows, feature_service))
         taken = ", ".join(f'features."{name}"' for name in _feature_names(events, feature_service))

@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import pyarrow.parquet as pq
+import pytest
 
 from feature_repo.compute import compute_days
 from feature_repo.lake import day_of
@@ -43,6 +44,16 @@ def test_an_event_whose_labels_are_published_in_several_splits_is_in_the_most_pr
     rows = pq.read_table(tmp_path / "set" / "data.parquet")
     found = dict(zip(rows["event_id"].to_pylist(), rows["split"].to_pylist(), strict=True))
     assert found == {name: split for name, (_, split) in MOST_PROTECTED.items()}
+
+
+def test_without_a_verdict_there_is_no_training_set(tmp_path: Path) -> None:
+    payment = {"event_us": records.START, "arrived_us": records.START, "account_id": "a", "ip": None, "card_id": "c"}
+    payments = [{**payment, "event_id": "p0", "merchant_id": "m", "amount": 1.0}]
+    lake = records.write(tmp_path / "lake", {"payments": payments, "labels": [], "accounts": []})
+    asked = {"events": "payments", "labels": ["fraud", "card_testing"], "feature_service": "payment_v2"}
+
+    with pytest.raises(ValueError, match="no event of payments has a verdict on fraud, card_testing"):
+        build(lake, open_store(tmp_path), **asked, out=tmp_path / "set")
 
 
 def test_a_verdict_keeps_the_probability_of_its_own_draw(tmp_path: Path) -> None:
