@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from filelock import FileLock
 
-from feature_repo.lake import Lake, literal
+from feature_repo.lake import Lake, Zone, literal
 from feature_repo.tables import TABLES
 from orchestration import usual
 
@@ -132,6 +132,14 @@ def quarantine(lake: Lake, batch: Batch, reports: Mapping[str, str]) -> None:
             (target / name).write_text(text, encoding="utf-8")
         for file in batch.files:
             file.replace(target / file.name)
+
+
+def withdraw(lake: Lake, table: str, day: date, *, name: str) -> None:
+    """Take one file of a day out of wherever it lies, accepted or not; nothing that was computed from it follows."""
+    zones: tuple[Zone, ...] = ("inbox", "events", "quarantine")
+    with _held(lake, table):
+        for zone in zones:
+            (lake.folder(zone, table, day) / name).unlink(missing_ok=True)
 
 
 def sweep(lake: Lake) -> None:

@@ -3,6 +3,7 @@
 import json
 import os
 from collections import Counter
+from datetime import date
 from pathlib import Path
 
 import pyarrow as pa
@@ -13,6 +14,7 @@ from pydantic import ValidationError
 from feature_repo.lake import DAY_US, Lake, start_us
 from orchestration.importing import import_events, load_mapping
 from orchestration.mapping import Mapping
+from orchestration.validation import validate_batches
 
 MAPPINGS = sorted((Path(__file__).parents[2] / "orchestration" / "mappings").glob("*.yaml"))
 DATA = Path(os.environ.get("MEWS_DATA", Path(__file__).parents[2].parent / "shared" / "data"))
@@ -222,6 +224,32 @@ def test_a_corrected_source_replaces_what_it_brought_before(lake: Lake, tmp_path
 
     assert report.num_files_written == 1
     assert [row["text"] for row in inbox(lake)] == ["hello again"]
+
+
+def test_a_source_that_lost_days_leaves_them_by_default_and_names_them(lake: Lake, tmp_path: Path) -> None:
+    import_events(lake, jsonl(tmp_path, GOOD, {**GOOD, "id": "x2", "at": "2026-03-02"}), TEXTS)
+    (lake.root / "inbox").rename(lake.root / "events")
+
+    report = import_events(lake, jsonl(tmp_path, GOOD), TEXTS)
+
+    assert report.days_left == [("requests", date(2026, 3, 2)), ("labels", date(2026, 3, 4))]
+    assert (report.num_days_left, report.num_days_withdrawn) == (2, 0)
+    assert lake.days("events", "requests") == [date(2026, 3, 1), date(2026, 3, 2)]
+
+
+def test_a_replaced_source_withdraws_what_moved_to_another_day(lake: Lake, tmp_path: Path) -> None:
+    days = [date(2026, 3, 1), date(2026, 3, 2)]
+    import_events(lake, jsonl(tmp_path, GOOD, {**GOOD, "id": "x2", "at": "2026-03-02"}), TEXTS)
+    assert all(report.passed for report in validate_batches(lake, "requests", days))
+    later = Mapping.model_validate({**TEXTS.model_dump(), "labels_known_after_days": 30})
+    moved = jsonl(tmp_path, GOOD, {**GOOD, "id": "x2"})
+
+    report = import_events(lake, moved, later, replace=True)
+
+    assert (report.num_days_left, report.num_days_withdrawn) == (0, 3)
+    assert validate_batches(lake, "requests", days[:1])[0].passed
+    assert lake.days("events", "requests") == days[:1]
+    assert lake.days("inbox", "labels") == [date(2026, 3, 31)]
 
 
 def test_going_back_to_what_was_accepted_replaces_the_correction_that_waits(lake: Lake, tmp_path: Path) -> None:
