@@ -46,7 +46,10 @@ def _write_day(lake: Lake, view: View, rows: pa.Table, *, day: date) -> int:
     is_of_day = pc.and_(pc.greater_equal(event_us, start_us(day)), pc.less(event_us, start_us(day) + DAY_US))
     of_day = rows.filter(is_of_day)
     if of_day.num_rows:
-        lake.write("features", view.name, of_day, day=day)
+        written = lake.write("features", view.name, of_day, day=day)
+        for other in written.parent.glob("*.parquet"):
+            if other != written:  # what Spark wrote of the day before
+                other.unlink()
     else:
         lake.remove("features", view.name, day)
     return int(of_day.num_rows)

@@ -2,6 +2,8 @@
 
 import hashlib
 import logging
+import re
+import uuid
 from pathlib import Path
 
 import yaml
@@ -13,6 +15,7 @@ from feature_repo.layout import PROJECT
 
 _LOG = logging.getLogger(__name__)
 _MARK = "applied.sha256"
+_MADE_AT = re.compile(r'"(created|lastUpdated)Timestamp": "[^"]+"')  # Feast's stamps of this very moment
 # What `feast apply`, run in the store's folder, reads: the same objects, named once.
 _OBJECTS = """\
 from pathlib import Path
@@ -47,8 +50,8 @@ def open_store(home: Path, *, redis: str = "", registry_uri: str = "") -> Featur
         "entity_key_serialization_version": 3,
     }
     text = yaml.safe_dump(config, sort_keys=True)
-    (folder / "feature_store.yaml").write_text(text, encoding="utf-8")
-    (folder / "objects.py").write_text(_OBJECTS, encoding="utf-8")
+    _write(folder / "feature_store.yaml", text)
+    _write(folder / "objects.py", _OBJECTS)
     store = FeatureStore(repo_path=str(folder))
     _apply(store, Lake(home.absolute() / "lake"), folder=folder, config=text)
     _free_stuck_views(store)
@@ -58,14 +61,24 @@ def open_store(home: Path, *, redis: str = "", registry_uri: str = "") -> Featur
 def _apply(store: FeatureStore, lake: Lake, *, folder: Path, config: str) -> None:
     """Applying costs seconds, so it is done again only when something changed."""
     objects = repo.objects(lake)
-    declared = config + "\n".join(str(o) for o in objects) + (Path(repo.__file__).parent / "windows.py").read_text()
+    described = "\n".join(_MADE_AT.sub("", str(o)) for o in objects)
+    declared = config + described + (Path(repo.__file__).parent / "windows.py").read_text()
     digest = hashlib.sha256(declared.encode()).hexdigest()
     mark = folder / _MARK
     if mark.exists() and mark.read_text(encoding="utf-8") == digest:
         return
     _require_same_services(store, [o for o in objects if isinstance(o, FeatureService)])
     store.apply(objects)
-    mark.write_text(digest, encoding="utf-8")
+    _write(mark, digest)
+
+
+def _write(path: Path, text: str) -> None:
+    """Whoever opens the store at the same time reads the old file or the new one."""
+    if path.exists() and path.read_text(encoding="utf-8") == text:
+        return
+    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)
 
 
 def _free_stuck_views(store: FeatureStore) -> None:

@@ -44,10 +44,13 @@ def build(
     that moment, and no row that a later fact added. A label's value is that of its last verdict, its probability that
     of the first draw: who looks again, or appeals, draws nothing (0: nobody drew it). `sampling_probability` is the
     largest of an event's; a label that was drawn otherwise in some rows has a column of its own for that.
+    Raises ValueError where no event has a verdict yet.
     """
     with lake.connect() as connection:
         cutoff_us = _last_known_us(connection) if cutoff_us is None else cutoff_us
         rows = _labelled_events(connection, events, labels, cutoff_us)
+        if not rows.num_rows:
+            raise ValueError(f"no event of {events} has a verdict on {', '.join(labels)}")
         connection.register("labelled", rows)
         connection.register("features", _features(store, rows, feature_service))
         taken = ", ".join(f'features."{name}"' for name in _feature_names(events, feature_service))

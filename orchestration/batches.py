@@ -1,16 +1,18 @@
 """Files of an arriving batch: how they are read for inspection, and how they move without showing half of one."""
 
-import os
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
 import duckdb
+import pyarrow as pa
 import pyarrow.parquet as pq
+from filelock import FileLock
 
-from feature_repo.lake import Lake, literal
+from feature_repo.lake import Lake, Zone, literal
 from feature_repo.tables import TABLES
 from orchestration import usual
 
@@ -58,12 +60,16 @@ def in_quarantine(lake: Lake, table: str, day: date) -> list[str]:
 
 
 def is_readable(file: Path) -> bool:
-    """Whether a file is Parquet at all."""
-    with file.open("rb") as stream:
-        if stream.read(4) != b"PAR1":
-            return False
-        stream.seek(-4, os.SEEK_END)
-        return stream.read(4) == b"PAR1"
+    """Whether a file is Parquet at all, by its footer."""
+    try:
+        pq.read_metadata(file)
+    except pa.ArrowInvalid:
+        return False
+    except OSError as error:
+        if error.errno is not None:  # the file system's error, such as an absent file, and not that of a damaged footer
+            raise
+        return False
+    return True
 
 
 def lay_columns(connection: duckdb.DuckDBPyConnection, batches: Iterable[Batch]) -> None:
@@ -83,6 +89,7 @@ def lay_rows(connection: duckdb.DuckDBPyConnection, lake: Lake, batches: list[Ba
     arriving = [file for batch in batches for file in batch.files]
     kept = _kept(lake, batches)
     derived = [f"regexp_matches({n}, '{c.pattern}') AS {n}_matches" for n, c in table.columns.items() if c.pattern]
+    derived += [f"isfinite({n}) AS {n}_is_finite" for n, c in table.columns.items() if c.type == "DOUBLE"]
     derived.append(f"{DAY_COLUMN[table.name]} - epoch_us(CAST(day AS TIMESTAMP)) AS us_after_midnight")
     if table.name != "labels":
         derived.append(f"{_is_new(kept)} AS event_id_is_new")
@@ -97,33 +104,61 @@ def accept(lake: Lake, batch: Batch) -> None:
 
     Killed in between, the files are still in the inbox, and the next run does it again with the same result.
     """
-    _require_unchanged(batch)
-    target = lake.folder("events", batch.table, batch.day)
-    staging = target.with_name(f".accepting-{batch.day}")
-    shutil.rmtree(staging, ignore_errors=True)
-    staging.mkdir(parents=True)
-    for file in batch.files:
-        (staging / file.name).hardlink_to(file)
-    if target.exists():
-        for file in staging.iterdir():
-            file.replace(target / file.name)
-        staging.rmdir()
-    else:
-        staging.rename(target)
-    for file in batch.files:
-        file.unlink()
-        (lake.folder("quarantine", batch.table, batch.day) / file.name).unlink(missing_ok=True)
+    with _held(lake, batch.table) as staging:
+        _require_unchanged(batch)
+        target = lake.folder("events", batch.table, batch.day)
+        staging.mkdir()
+        for file in batch.files:
+            (staging / file.name).hardlink_to(file)
+        if target.exists():
+            for file in staging.iterdir():
+                file.replace(target / file.name)
+            staging.rmdir()
+        else:
+            staging.rename(target)
+        for file in batch.files:
+            if file.samefile(target / file.name):  # what arrived under its name meanwhile waits for the next run
+                file.unlink()
+            (lake.folder("quarantine", batch.table, batch.day) / file.name).unlink(missing_ok=True)
 
 
 def quarantine(lake: Lake, batch: Batch, reports: Mapping[str, str]) -> None:
     """Move a whole batch out of the way, its reports first."""
-    _require_unchanged(batch)
-    target = lake.folder("quarantine", batch.table, batch.day)
-    target.mkdir(parents=True, exist_ok=True)
-    for name, text in reports.items():
-        (target / name).write_text(text, encoding="utf-8")
-    for file in batch.files:
-        file.replace(target / file.name)
+    with _held(lake, batch.table):
+        _require_unchanged(batch)
+        target = lake.folder("quarantine", batch.table, batch.day)
+        target.mkdir(parents=True, exist_ok=True)
+        for name, text in reports.items():
+            (target / name).write_text(text, encoding="utf-8")
+        for file in batch.files:
+            file.replace(target / file.name)
+
+
+def withdraw(lake: Lake, table: str, day: date, *, name: str) -> None:
+    """Take one file of a day out of wherever it lies, accepted or not; nothing that was computed from it follows."""
+    zones: tuple[Zone, ...] = ("inbox", "events", "quarantine")
+    with _held(lake, table):
+        for zone in zones:
+            (lake.folder(zone, table, day) / name).unlink(missing_ok=True)
+
+
+def sweep(lake: Lake) -> None:
+    """Remove what killed runs left of batches that they were accepting; these still wait in the inbox."""
+    for table in TABLES:
+        if lake.folder("events", table).exists():
+            with _held(lake, table):
+                pass
+
+
+@contextmanager
+def _held(lake: Lake, table: str) -> Iterator[Path]:
+    """Let nobody else move batches of a table, and give a folder to stage one in, cleared of what a kill left there."""
+    folder = lake.folder("events", table)
+    folder.mkdir(parents=True, exist_ok=True)
+    staging = folder / ".accepting"
+    with FileLock(folder / ".accepting.lock"):  # the kernel frees it when its process dies
+        shutil.rmtree(staging, ignore_errors=True)
+        yield staging
 
 
 def _stamp(file: Path) -> tuple[int, int]:
@@ -135,7 +170,7 @@ def _require_unchanged(batch: Batch) -> None:
     for file, stamp in batch.stamps.items():
         if not file.exists() or _stamp(file) != stamp:
             raise RuntimeError(
-                f"{batch.table} of {batch.day}: {file.name} was replaced while it was validated; run again"
+                f"{batch.table} of {batch.day}: {file.name} was replaced or moved while it was validated; run again"
             )
 
 

@@ -88,6 +88,9 @@ def up(
 def import_(
     source: Annotated[Path, typer.Argument(help="A CSV, JSONL or Parquet file, or a folder of them.", exists=True)],
     mapping: Annotated[Path, typer.Option(help="YAML that names columns, labels and times.", exists=True)],
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Withdraw days that the source held and holds no more.")
+    ] = False,
 ) -> None:
     """Bring events and labels from a file into the lake's inbox; importing again changes nothing."""
     from rich.console import Console
@@ -95,7 +98,7 @@ def import_(
     from orchestration.importing import import_events, load_mapping
     from orchestration.settings import Settings
 
-    report = import_events(Settings.from_environment().lake, source, load_mapping(mapping))
+    report = import_events(Settings.from_environment().lake, source, load_mapping(mapping), replace=replace)
     Console().print(report.to_table())
     raise typer.Exit(0 if report.num_rejected == 0 else 3)
 

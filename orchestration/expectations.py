@@ -1,7 +1,8 @@
 """What must hold of an arriving batch: suites parametrized by the table contracts, evaluated by Great Expectations.
 
 A suite speaks about a view that `validation.py` lays over the files: the table's own columns and a few derived ones
-(`X_matches`, `event_id_is_new`, `us_after_midnight`), since Great Expectations has no regular expressions on DuckDB.
+(`X_matches`, `X_is_finite`, `event_id_is_new`, `us_after_midnight`), since Great Expectations has no regular
+expressions on DuckDB.
 """
 
 from collections.abc import Collection, Iterator
@@ -64,6 +65,8 @@ def _column(name: str, column: Column) -> Iterator[Expectation]:
         yield gxe.ExpectColumnValuesToBeUnique(column=name)
     if column.minimum is not None or column.maximum is not None:
         yield gxe.ExpectColumnValuesToBeBetween(column=name, min_value=column.minimum, max_value=column.maximum)
+    if column.type == "DOUBLE":
+        yield gxe.ExpectColumnValuesToBeInSet(column=f"{name}_is_finite", value_set=[True])
     if column.values:
         yield gxe.ExpectColumnValuesToBeInSet(column=name, value_set=list(column.values))
     if column.pattern:

@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 from feature_repo.forget import forget_online
 from feature_repo.lake import Lake, literal
 from feature_repo.tables import EVENT_TABLES
+from orchestration import batches
 from orchestration.batches import is_readable
 from orchestration.detectors import read_detectors
 from orchestration.settings import Settings
@@ -179,6 +180,7 @@ def _note_in_manifest(file: Path) -> None:
 
 def _sweep(lake: Lake) -> None:
     """Halves that killed writers left behind."""
+    batches.sweep(lake)
     for left in (*lake.root.glob("*/*/day=*/.*"), *(lake.root / ".spill").rglob("*")):
         if left.is_file() and time.time() - left.stat().st_mtime > _STALE_S:
             left.unlink(missing_ok=True)

@@ -25,10 +25,14 @@ def named_sql(mapping: Mapping) -> str:
     return f"SELECT {', '.join(columns)}"
 
 
-def judged_sql(mapping: Mapping) -> str:
-    """SELECT that gives those texts the lake's types, and each row the first `flaw` found in it, as `column|class`."""
+def judged_sql(mapping: Mapping, *, now_us: int) -> str:
+    """SELECT that gives those texts the lake's types, and each row the first `flaw` found in it, as `column|class`.
+
+    `now_us` is when the lake comes to know them: what lies after it is no fact yet.
+    """
     columns = _columns(mapping)
-    flaws = [*_own_flaws(mapping), *(flaw for name, column in columns.items() for flaw in _flaws(name, column))]
+    flaws = [*_own_flaws(mapping, now_us), *(flaw for name, column in columns.items() for flaw in _flaws(name, column))]
+    flaws += _order_flaws(_typed("arrived_us", columns["arrived_us"]), now_us)
     whens = " ".join(f"WHEN {test} THEN '{column}|{reason}'" for test, column, reason in flaws)
     kept = ["row", "event_id", "event_us", "split", *(quoted("label_" + name) for name in mapping.labels)]
     typed = [f"{_typed(name, column)} AS {name}" for name, column in columns.items()]
@@ -41,7 +45,7 @@ def _columns(mapping: Mapping) -> dict[str, Column]:
     return {name: column for name, column in columns.items() if name not in ("event_id", "event_us")}
 
 
-def _own_flaws(mapping: Mapping) -> list[Flaw]:
+def _own_flaws(mapping: Mapping, now_us: int) -> list[Flaw]:
     """What may be wrong with a row's id, moment, split and labels."""
     first = "row_number() OVER (PARTITION BY event_id ORDER BY row) = 1"
     pattern = EVENT_TABLES[mapping.table].columns["event_id"].pattern
@@ -53,9 +57,18 @@ def _own_flaws(mapping: Mapping) -> list[Flaw]:
         ("event_us IS NULL", "event_us", "not a moment"),
         ("event_us < 0", "event_us", "before 1970"),
         (f"event_us >= {_end_us(mapping)}", "event_us", "after the year 9999"),
+        (f"event_us > {now_us}", "event_us", "in the future"),
         ("split = '?'", "split", "not a known value"),
     ]
     return flaws + [(f"{quoted('label_' + name)} = -1", name, "not a known value") for name in mapping.labels]
+
+
+def _order_flaws(arrived_us: str, now_us: int) -> list[Flaw]:
+    """What may be wrong with when an event arrived; an arrival that is not mapped is the event's own moment."""
+    return [
+        (f"{arrived_us} > {now_us}", "arrived_us", "in the future"),
+        (f"{arrived_us} < event_us", "arrived_us", "before the event"),
+    ]
 
 
 def _end_us(mapping: Mapping) -> int:

@@ -1,9 +1,11 @@
 """The door for real data: files of others become rows of the lake's inbox, or are refused with a reason."""
 
 import hashlib
+import time
 from collections import Counter
 from dataclasses import dataclass, field
 from datetime import date
+from glob import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +15,7 @@ import pyarrow.parquet as pq
 
 from feature_repo.lake import DAY_US, Lake, Zone, literal, start_us
 from feature_repo.tables import TABLES
+from orchestration.batches import withdraw
 from orchestration.import_sql import judged_sql, named_sql
 from orchestration.mapping import Mapping, load_mapping, quoted
 
@@ -44,9 +47,16 @@ class ImportReport:
     num_rejected: int = 0
     num_files_written: int = 0
     num_files_unchanged: int = 0
+    num_days_withdrawn: int = 0
+    days_left: list[tuple[str, date]] = field(default_factory=list)  # (table, day)
     labels: Counter[tuple[str, int]] = field(default_factory=Counter)  # (label, value) -> rows
     reasons: Counter[tuple[str, str]] = field(default_factory=Counter)  # (column, reason) -> rows
     rejections: list[Rejection] = field(default_factory=list)  # the first MAX_NAMED
+
+    @property
+    def num_days_left(self) -> int:
+        """Days of a table with rows that the source brought before and does not hold any more."""
+        return len(self.days_left)
 
     def to_table(self) -> "RichTable":
         """For a terminal."""
@@ -55,6 +65,14 @@ class ImportReport:
         table = RichTable("what", "rows", title="import")
         for name in ("num_read", "num_accepted", "num_rejected", "num_files_written", "num_files_unchanged"):
             table.add_row(name.removeprefix("num_").replace("_", " "), f"{getattr(self, name):,}")
+        if self.num_days_withdrawn:
+            table.add_row("days withdrawn; compute their features again", f"{self.num_days_withdrawn:,}")
+        if self.days_left:
+            table.add_row(
+                "days left as the source held them before; --replace withdraws them", f"{self.num_days_left:,}"
+            )
+        for name, day in self.days_left[:10]:
+            table.add_row(f"  {name} of {day}", "")
         for (label, value), count in sorted(self.labels.items()):
             table.add_row(f"label {label} = {value}", f"{count:,}")
         for (column, reason), count in self.reasons.most_common():
@@ -64,13 +82,16 @@ class ImportReport:
         return table
 
 
-def import_events(lake: Lake, source: Path, mapping: Mapping) -> ImportReport:
+def import_events(lake: Lake, source: Path, mapping: Mapping, *, replace: bool = False) -> ImportReport:
     """Bring the events and labels of a CSV, JSONL or Parquet file, or of a folder of them, into the inbox.
 
     Every row keeps the lake's contract or is refused. The files are named for mapping and path of the source, so a
     second import of the same source changes nothing, and one of a corrected source replaces what it brought before to
-    the days that it holds. Its other days stay, since an export may be overwritten daily; an event that moved from one
-    of them is refused by validation, as its id is not new.
+    the days that it holds. Its other days stay and are named, since an export may be overwritten daily; an event that
+    moved from one of them is refused by validation, as its id is not new. To `replace` is to withdraw those days first,
+    also from what was accepted. Training sets made afterwards hold nothing of them, but features do: materialize in
+    Dagster those of the withdrawn days and of the later days that their windows reach. A file that is gone from a
+    folder is not noticed.
     Raises ValueError for a file that cannot be read at all or lacks a column that the mapping names.
     """
     report = ImportReport()
@@ -80,11 +101,13 @@ def import_events(lake: Lake, source: Path, mapping: Mapping) -> ImportReport:
             _judge(connection, mapping)
             _count(connection, file, report=report)
             name = f"{mapping.name}-{file.stem}-{_of_path(file)}"
-            _write(lake, connection, report=report, table=mapping.table, name=name)
+            _write(lake, connection, report=report, table=mapping.table, name=name, replace=replace)
             if mapping.labels:
                 _lay_labels(connection, mapping)
-                _write(lake, connection, report=report, table="labels", name=name)
+                _write(lake, connection, report=report, table="labels", name=name, replace=replace)
                 _count_labels(connection, report)
+            else:
+                _settle_others(lake, "labels", name, kept=set(), report=report, replace=replace)
     return report
 
 
@@ -124,7 +147,7 @@ def _read(connection: duckdb.DuckDBPyConnection, file: Path, mapping: Mapping) -
 def _judge(connection: duckdb.DuckDBPyConnection, mapping: Mapping) -> None:
     """Lay the table `judged`: each row with the lake's columns and, where it breaks the contract, its `flaw`."""
     connection.execute(f"CREATE VIEW named AS {named_sql(mapping)} FROM given")
-    connection.execute(f"CREATE TABLE judged AS {judged_sql(mapping)} FROM named")
+    connection.execute(f"CREATE TABLE judged AS {judged_sql(mapping, now_us=time.time_ns() // 1000)} FROM named")
     connection.execute("DROP VIEW named; DROP TABLE given")
 
 
@@ -166,13 +189,23 @@ def _count_labels(connection: duckdb.DuckDBPyConnection, report: ImportReport) -
         report.labels[label, value] += count
 
 
-def _write(lake: Lake, connection: duckdb.DuckDBPyConnection, *, report: ImportReport, table: str, name: str) -> None:
+def _write(
+    lake: Lake,
+    connection: duckdb.DuckDBPyConnection,
+    *,
+    report: ImportReport,
+    table: str,
+    name: str,
+    replace: bool,
+) -> None:
     """Write each day of a table, unless just that is what the lake will hold of it anyway."""
     rows, moment = ("said", "known_us") if table == "labels" else ("judged", "event_us")
     good = "true" if table == "labels" else "flaw IS NULL"
     columns = ", ".join(TABLES[table].columns)
-    days = f"SELECT DISTINCT CAST(make_timestamp({moment}) AS DATE) AS day FROM {rows} WHERE {good} ORDER BY day"  # noqa: S608
-    for (day,) in connection.execute(days).fetchall():
+    found = f"SELECT DISTINCT CAST(make_timestamp({moment}) AS DATE) AS day FROM {rows} WHERE {good} ORDER BY day"  # noqa: S608
+    days = [day for (day,) in connection.execute(found).fetchall()]
+    _settle_others(lake, table, name, kept=set(days), report=report, replace=replace)
+    for day in days:
         first_us = start_us(day)
         batch = connection.sql(
             f"""SELECT {columns} FROM {rows} WHERE {good} AND {moment} >= {first_us} AND {moment} < {first_us + DAY_US}
@@ -183,6 +216,19 @@ def _write(lake: Lake, connection: duckdb.DuckDBPyConnection, *, report: ImportR
         else:
             lake.write("inbox", table, batch, day=day, name=name)
             report.num_files_written += 1
+
+
+def _settle_others(lake: Lake, table: str, name: str, *, kept: set[date], report: ImportReport, replace: bool) -> None:
+    """Withdraw or name the days that hold rows of the source, which has none of them any more."""
+    zones: tuple[Zone, ...] = ("inbox", "events")
+    files = [file for zone in zones for file in lake.folder(zone, table).glob(f"day=*/{escape(name)}.parquet")]
+    others = sorted({date.fromisoformat(file.parent.name[4:]) for file in files} - kept)
+    if not replace:
+        report.days_left += [(table, day) for day in others]
+        return
+    for day in others:
+        withdraw(lake, table, day, name=f"{name}.parquet")
+        report.num_days_withdrawn += 1
 
 
 def _is_there(lake: Lake, table: str, batch: pa.Table, *, day: date, name: str) -> bool:

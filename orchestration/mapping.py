@@ -101,7 +101,8 @@ class Moment(Contract):
         assert self.column is not None
         found = f"CAST({quoted(self.column)} AS VARCHAR)"
         if self.format in UNITS_US:
-            return f"TRY_CAST(TRY_CAST({found} AS DECIMAL(38, 6)) * {UNITS_US[self.format]} AS BIGINT)"
+            # 25 digits: more than a BIGINT holds, and few enough for the product to fit in 38.
+            return f"TRY_CAST(TRY_CAST({found} AS DECIMAL(25, 6)) * {UNITS_US[self.format]} AS BIGINT)"
         if self.format == "timestamp":
             return f"epoch_us(TRY_CAST({found} AS TIMESTAMPTZ))"
         return f"epoch_us(try_strptime({found}, {literal(self.format)}))"

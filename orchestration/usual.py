@@ -82,7 +82,8 @@ def _spread(connection: duckdb.DuckDBPyConnection, name: str, column: Column) ->
     bin_ = f"coalesce({name}, '')"
     if not column.values:
         tenths = [i / _NUM_BINS for i in range(1, _NUM_BINS)]
-        [(cuts,)] = connection.execute(f"SELECT quantile_disc({name}, {tenths}) FROM recent").fetchall()  # noqa: S608
+        quantiles = f"SELECT quantile_disc({name}, {tenths}) FILTER (isfinite({name})) FROM recent"  # noqa: S608
+        [(cuts,)] = connection.execute(quantiles).fetchall()
         bin_ = " + ".join(f"CAST({name} > {cut} AS INTEGER)" for cut in cuts or [0])
     return f"""
         WITH bins AS (

@@ -41,6 +41,7 @@ def lake_table(table: Table, partitions: dg.PartitionsDefinition) -> dg.AssetsDe
         kinds={"greatexpectations", "duckdb", "parquet"},
         owners=OWNERS,
         tags={"layer": "events"},
+        pool=f"lake_{table.name}",
         freshness_policy=days.DAILY,
         retry_policy=days.TRY_AGAIN,
         metadata={"dagster/column_schema": dg.TableSchema(columns)},

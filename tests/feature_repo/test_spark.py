@@ -86,6 +86,18 @@ def test_every_kind_of_view_has_the_same_rows_on_duckdb_and_on_spark(spark: Spar
         assert _rows(theirs, view) == _rows(ours, view), view
 
 
+def test_a_day_is_there_once_whichever_engine_computed_it_before(spark: SparkSession, tmp_path: Path) -> None:
+    lake = records.write(tmp_path, _tables(random.Random(3)))
+    compute.compute_days(lake, FIRST, LAST, views=["card_activity"])
+    on_duckdb = _rows(lake, "card_activity")
+
+    engine.compute_days(spark, lake, FIRST, LAST, views=["card_activity"])
+    on_spark = _rows(lake, "card_activity")
+    compute.compute_days(lake, FIRST, LAST, views=["card_activity"])
+
+    assert on_spark == on_duckdb == _rows(lake, "card_activity")
+
+
 def test_a_day_computed_again_on_spark_replaces_that_day_alone(spark: SparkSession, tmp_path: Path) -> None:
     lake = records.write(tmp_path, _tables(random.Random(6)))
     engine.compute_days(spark, lake, FIRST, LAST, views=["card_activity"])

@@ -56,6 +56,15 @@ def test_feast_apply_is_clean_in_a_fresh_home_and_keeps_every_service(tmp_path: 
     assert {service.name for service in store.list_feature_services()} == set(SERVICES)
 
 
+def test_a_store_that_is_opened_again_is_not_written_again(tmp_path: Path) -> None:
+    stores.open_store(tmp_path)
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "feast").iterdir()}
+
+    stores.open_store(tmp_path)
+
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "feast").iterdir()} == before
+
+
 def test_a_changed_service_under_the_same_name_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stores.open_store(tmp_path)
     view = windows.VIEWS["card_activity"]

@@ -4,6 +4,7 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 
 from feature_repo.compute import compute_days
 from feature_repo.lake import Lake, day_of
@@ -68,6 +69,11 @@ def test_a_corrected_verdict_stays_in_the_split_of_its_publisher(tmp_path: Path)
         {"event_id": "p0", "fraud": 1, "split": "test"}
     ]
     assert "p1" not in rows["event_id"].to_pylist()
+
+
+def test_without_a_verdict_there_is_no_training_set(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no event of payments has a verdict on fraud, card_testing"):
+        rows_of(tmp_path, [])
 
 
 def test_a_verdict_keeps_the_probability_of_its_own_draw(tmp_path: Path) -> None:

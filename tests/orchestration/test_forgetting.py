@@ -172,10 +172,11 @@ def test_a_segment_that_is_not_sealed_when_asked_is_said_aloud(
     assert forget(settings, ANN).rows["log/decisions"] == 1
 
 
-def test_a_file_that_cannot_be_read_is_named_as_left(settings: Settings, lake: Lake) -> None:
+@pytest.mark.parametrize("content", [msgspec.json.encode({"account_id": ANN}), b"PAR1" + b"\xff" * 20 + b"PAR1"])
+def test_a_file_that_cannot_be_read_is_named_as_left(settings: Settings, lake: Lake, content: bytes) -> None:
     garbage = lake.folder("quarantine", "payments", FIRST) / "part.parquet"
     garbage.parent.mkdir(parents=True)
-    garbage.write_bytes(msgspec.json.encode({"account_id": ANN}))
+    garbage.write_bytes(content)
 
     assert forget(settings, ANN).left == ["quarantine/payments: part.parquet is no Parquet"]
 
@@ -187,6 +188,16 @@ def test_a_file_with_an_apostrophe_in_its_name_is_written_again_without_the_acco
 
     assert forget(settings, ANN).rows == {"inbox/payments": 20}
     assert pq.read_metadata(file).num_rows == 180
+
+
+def test_what_a_killed_run_left_of_a_batch_is_swept(settings: Settings, lake: Lake) -> None:
+    file = lake.write("inbox", "payments", with_ann(payments(FIRST)), day=FIRST)
+    left = lake.folder("events", "payments") / ".accepting" / file.name
+    left.parent.mkdir(parents=True)
+    left.hardlink_to(file)
+
+    assert forget(settings, ANN).rows == {"inbox/payments": 20}
+    assert traces(settings.home, [*THEIRS]) == []
 
 
 def test_what_others_decided_today_stays(settings: Settings, lake: Lake, vault: Vault) -> None:

@@ -3,6 +3,7 @@
 import json
 import os
 from collections import Counter
+from datetime import date
 from pathlib import Path
 
 import pyarrow as pa
@@ -13,6 +14,7 @@ from pydantic import ValidationError
 from feature_repo.lake import DAY_US, Lake, start_us
 from orchestration.importing import import_events, load_mapping
 from orchestration.mapping import Mapping
+from orchestration.validation import validate_batches
 
 MAPPINGS = sorted((Path(__file__).parents[2] / "orchestration" / "mappings").glob("*.yaml"))
 DATA = Path(os.environ.get("MEWS_DATA", Path(__file__).parents[2].parent / "shared" / "data"))
@@ -121,6 +123,7 @@ def test_labels_lie_in_the_day_on_which_they_became_known(lake: Lake, tmp_path: 
         ({"id": "x1"}, "event_id", "repeated"),
         ({"at": "secret"}, "event_us", "not a moment"),
         ({"at": "1960-01-01"}, "event_us", "before 1970"),
+        ({"at": "2999-01-01"}, "event_us", "in the future"),
         ({"kind": "secret"}, "kind", "not an allowed value"),
         ({"text": None}, "text", "null"),
         ({"tokens": "secret"}, "num_tokens", "not a number"),
@@ -156,6 +159,30 @@ def test_milliseconds_that_are_read_as_seconds_are_refused_row_by_row(lake: Lake
         (3, "event_us", "after the year 9999"),
     ]
     assert [row["event_id"] for row in inbox(lake)] == ["x1"]
+
+
+def test_an_absurd_number_is_no_moment(lake: Lake, tmp_path: Path) -> None:
+    seconds = Mapping.model_validate({**TEXTS.model_dump(), "time": {"column": "at", "format": "seconds"}})
+    rows = [{**GOOD, "id": f"x{i}", "at": at} for i, at in enumerate(["1700000000", "1e30", "-1e30", "1e19"])]
+
+    report = import_events(lake, jsonl(tmp_path, *rows), seconds)
+
+    assert dict(report.reasons) == {("event_us", "not a moment"): 3}
+    assert [row["event_id"] for row in inbox(lake)] == ["x0"]
+
+
+def test_an_event_arrives_after_it_happened_and_before_now(lake: Lake, tmp_path: Path) -> None:
+    arriving = {**TEXTS.model_dump(), "columns": {**TEXTS.model_dump()["columns"], "arrived_us": "bad"}, "labels": {}}
+    event_us = 1_772_366_400_000_000  # that of GOOD
+    arrivals = [event_us, event_us - 1, 32_472_144_000_000_000]
+    rows = [{**GOOD, "id": f"x{i}", "bad": str(at)} for i, at in enumerate(arrivals)]
+
+    report = import_events(lake, jsonl(tmp_path, *rows), Mapping.model_validate(arriving))
+
+    assert [(r.row, r.column, r.reason) for r in report.rejections] == [
+        (2, "arrived_us", "before the event"),
+        (3, "arrived_us", "in the future"),
+    ]
 
 
 def test_importing_again_changes_nothing(lake: Lake, tmp_path: Path) -> None:
@@ -197,6 +224,32 @@ def test_a_corrected_source_replaces_what_it_brought_before(lake: Lake, tmp_path
 
     assert report.num_files_written == 1
     assert [row["text"] for row in inbox(lake)] == ["hello again"]
+
+
+def test_a_source_that_lost_days_leaves_them_by_default_and_names_them(lake: Lake, tmp_path: Path) -> None:
+    import_events(lake, jsonl(tmp_path, GOOD, {**GOOD, "id": "x2", "at": "2026-03-02"}), TEXTS)
+    (lake.root / "inbox").rename(lake.root / "events")
+
+    report = import_events(lake, jsonl(tmp_path, GOOD), TEXTS)
+
+    assert report.days_left == [("requests", date(2026, 3, 2)), ("labels", date(2026, 3, 4))]
+    assert (report.num_days_left, report.num_days_withdrawn) == (2, 0)
+    assert lake.days("events", "requests") == [date(2026, 3, 1), date(2026, 3, 2)]
+
+
+def test_a_replaced_source_withdraws_what_moved_to_another_day(lake: Lake, tmp_path: Path) -> None:
+    days = [date(2026, 3, 1), date(2026, 3, 2)]
+    import_events(lake, jsonl(tmp_path, GOOD, {**GOOD, "id": "x2", "at": "2026-03-02"}), TEXTS)
+    assert all(report.passed for report in validate_batches(lake, "requests", days))
+    later = Mapping.model_validate({**TEXTS.model_dump(), "labels_known_after_days": 30})
+    moved = jsonl(tmp_path, GOOD, {**GOOD, "id": "x2"})
+
+    report = import_events(lake, moved, later, replace=True)
+
+    assert (report.num_days_left, report.num_days_withdrawn) == (0, 3)
+    assert validate_batches(lake, "requests", days[:1])[0].passed
+    assert lake.days("events", "requests") == days[:1]
+    assert lake.days("inbox", "labels") == [date(2026, 3, 31)]
 
 
 def test_going_back_to_what_was_accepted_replaces_the_correction_that_waits(lake: Lake, tmp_path: Path) -> None:

@@ -8,8 +8,11 @@ import pyarrow.compute as pc
 import pytest
 
 from feature_repo.lake import DAY_US, Lake, days_between
+from feature_repo.tables import TABLES
 from orchestration import runs
 from orchestration.settings import Settings
+from orchestration.stages import days
+from orchestration.stages.lake import lake_table
 from tests.orchestration.conftest import FIRST, payments
 
 WEEK = days_between(FIRST, FIRST + timedelta(days=6))
@@ -97,6 +100,12 @@ def test_a_late_batch_recomputes_just_the_days_that_see_its_facts(
     assert changed <= recomputed(settings, "features/card_activity", result.run_id)
     rows = duckdb.read_parquet(str(lake.folder("features", "card_activity", long[2]) / "*.parquet"))
     assert rows.filter("created_us > event_us").limit(1).fetchall()
+
+
+def test_no_two_runs_take_in_the_same_table_at_once(settings: Settings) -> None:
+    tables = [lake_table(table, days.partitions(settings)) for table in TABLES.values()]
+
+    assert [table.op.pool for table in tables] == [f"lake_{name}" for name in TABLES]
 
 
 def recomputed(settings: Settings, key: str, run_id: str) -> set[str]:

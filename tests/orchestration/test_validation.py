@@ -1,5 +1,7 @@
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from threading import Barrier
 from typing import Any
 
 import duckdb
@@ -8,6 +10,7 @@ import pyarrow.compute as pc
 import pytest
 
 from feature_repo.lake import DAY_US, Lake, days_between, start_us
+from orchestration import batches
 from orchestration.gx import gx, gxe
 from orchestration.gx_on_duckdb import PATCHED_VERSIONS, NotEvaluated, check, unpatched
 from orchestration.validation import validate_batch, validate_batches
@@ -15,6 +18,7 @@ from tests.orchestration.conftest import FIRST, labels, payments
 
 BAD_DAY = FIRST + timedelta(days=7)
 WEEK = days_between(FIRST, BAD_DAY - timedelta(days=1))
+DAMAGED = b"PAR1" + b"\xff" * 20 + (20).to_bytes(4, "little") + b"PAR1"  # a footer of the right length
 Poison = Callable[[pa.Table], pa.Table]
 
 
@@ -32,6 +36,8 @@ POISONS: dict[str, tuple[Poison, str]] = {
     "an unknown column": (lambda t: t.append_column("note", t["event_id"]), "declaration"),
     "nulls": (replaced("amount", lambda t: pc.if_else(pc.less(t["amount"], 50), None, t["amount"])), "amount"),
     "a value out of range": (replaced("amount", lambda t: pc.negate(t["amount"])), "amount"),
+    "no number": (replaced("amount", lambda t: pa.array([float("nan")] * len(t))), "amount_is_finite"),
+    "an infinite number": (replaced("amount", lambda t: pa.array([float("inf")] * len(t))), "amount_is_finite"),
     "ids twice in the batch": (lambda t: pa.concat_tables([t, t.slice(0, 1)]), "event_id"),
     "ids of an earlier day": (
         replaced("event_id", lambda t: payments(FIRST, len(t))["event_id"]),
@@ -93,10 +99,11 @@ def test_one_bad_day_in_a_range_is_found_and_the_others_flow(lake: Lake, arrive:
     assert lake.days("events", "payments") == [day for day in WEEK if day != WEEK[4]]
 
 
-def test_a_file_that_is_no_parquet_is_bad_data_and_no_crash(lake: Lake) -> None:
+@pytest.mark.parametrize("content", [b"", b"event_id,amount\n1,2\n", b"PAR1" + b"\xff" * 20 + b"PAR1", DAMAGED])
+def test_a_file_that_is_no_parquet_is_bad_data_and_no_crash(lake: Lake, content: bytes) -> None:
     folder = lake.folder("inbox", "payments", FIRST)
     folder.mkdir(parents=True)
-    (folder / "part.parquet").write_text("event_id,amount\n1,2\n")
+    (folder / "part.parquet").write_bytes(content)
 
     report = validate_batch(lake, "payments", FIRST)
 
@@ -189,3 +196,28 @@ def test_a_file_with_an_apostrophe_in_its_name_is_accepted(lake: Lake) -> None:
     assert report.passed, report.reason
     with lake.connect() as connection:
         assert connection.execute("SELECT count(*) FROM payments").fetchall() == [(200,)]
+
+
+def test_two_runs_that_accept_the_same_day_at_once_lose_nothing(lake: Lake, arrive: Callable[..., None]) -> None:
+    days, start = days_between(FIRST, FIRST + timedelta(days=99)), Barrier(2)
+    for day in days:
+        arrive(day, payments(day, 1))
+
+    def accept_all() -> int:
+        num_accepted = 0
+        for day in days:
+            batch = batches.read(lake, "payments", day)
+            start.wait(timeout=10)
+            try:
+                batches.accept(lake, batch)
+            except RuntimeError:  # the other run was first
+                continue
+            num_accepted += 1
+        return num_accepted
+
+    with ThreadPoolExecutor(2) as both:
+        done = [both.submit(accept_all), both.submit(accept_all)]
+
+    assert sum(future.result() for future in done) == len(days)
+    assert lake.days("events", "payments") == days
+    assert lake.days("inbox", "payments") == []
