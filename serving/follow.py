@@ -79,12 +79,10 @@ class Follower:
         """Look once; cheap while nothing changed, with everything verified again each minute."""
         try:
             version = self._source.version()
-            is_due = time.monotonic() - self._verified >= VERIFY_EVERY_S
-            if version == self._version and not is_due:
-                return
-            for detector, candidates in self._source.wanted().items():
-                self._follow(detector, candidates)
-            self._version, self._verified = version, time.monotonic()
+            if version != self._version or time.monotonic() - self._verified >= VERIFY_EVERY_S:
+                for detector, candidates in self._source.wanted().items():
+                    self._follow(detector, candidates)
+                self._version, self._verified = version, time.monotonic()
         except Exception as error:  # noqa: BLE001  # an edge: an unreadable ledger changes nothing that is served
             _log.error("the ledger cannot be followed: %s", error)
             self._metrics.follow_failed.labels("ledger").set(1)

@@ -1,5 +1,7 @@
 """What the service follows goes on while a file that it reads is written or wrong."""
 
+from pathlib import Path
+
 import pytest
 
 from serving.bundle import Bundle
@@ -63,3 +65,31 @@ def test_somebody_taken_out_of_the_people_file_counts_no_more_at_the_next_look(
 
     assert served["payment_fraud"] is None
     assert not follower.is_ready
+
+
+@pytest.mark.parametrize("gone", ["ledger.jsonl", "."])
+def test_a_ledger_that_is_gone_is_told_and_no_empty_one(
+    office: Office, installed: tuple[Follower, dict[str, Live | None]], gone: str
+) -> None:
+    follower, _ = installed
+    folder = office.ledger.path.parent
+
+    (folder / gone).rename(office.root / "elsewhere")
+    follower.poll()
+    during = failed(follower, "ledger")
+    (office.root / "elsewhere").rename(folder / gone)
+    follower.poll()
+
+    assert (during, failed(follower, "ledger")) == (1, 0)
+
+
+def test_a_home_where_nothing_was_recorded_needs_neither_ledger_nor_people(tmp_path: Path) -> None:
+    follower = Follower(Unloaded(tmp_path, lambda _: None), dict[str, Live | None]().__setitem__, metrics=Metrics())  # type: ignore[arg-type,return-value]
+
+    follower.poll()
+
+    assert failed(follower, "ledger") == 0
+
+
+def failed(follower: Follower, what: str) -> float | None:
+    return follower._metrics.registry.get_sample_value("mews_follow_failed", {"detector": what})
