@@ -22,7 +22,12 @@ class Deployment(NamedTuple):
 
 
 class Source(Protocol):
-    """Where deployments are recorded and how one becomes servable memory; every method may raise."""
+    """Where deployments are recorded and how one becomes servable memory; every method may raise.
+
+    `trouble` says why the people are those of before.
+    """
+
+    trouble: str
 
     def version(self) -> object:
         """Anything that changes when a deployment, an approval or a revocation is recorded."""
@@ -88,6 +93,7 @@ class Follower:
             self._metrics.follow_failed.labels("ledger").set(1)
         else:
             self._metrics.follow_failed.labels("ledger").set(0)
+            self._metrics.follow_failed.labels("people").set(bool(self._source.trouble))
 
     def _follow(self, detector: str, candidates: Sequence[Deployment]) -> None:
         trouble: list[str] = []

@@ -20,7 +20,9 @@ class Metrics:
         self.serving = self._gauge(
             "mews_serving", "1 for the release served, 0 for one that was", ["detector", "release"]
         )
-        self.follow_failed = self._gauge("mews_follow_failed", "1 while a deployment cannot be loaded", ["detector"])
+        self.follow_failed = self._gauge(
+            "mews_follow_failed", "1 while a deployment, the `ledger` or the `people` cannot be read", ["detector"]
+        )
         self.shadow_dropped = self._gauge(
             "mews_shadow_dropped", "Requests that a shadow did not see", ["detector", "release"]
         )

@@ -33,6 +33,7 @@ class LedgerSource:
     def __init__(self, home: Path, reader: Callable[[str], OnlineFeatures]) -> None:
         self._ledger, self._people_file = Ledger(home / "ledger" / "ledger.jsonl"), home / "people.yaml"
         self._people: People | None = None  # as last read whole
+        self.trouble = ""
         self._stamp: object = None
         self._num_entries = 0  # as last read: a ledger only grows
         self._reader = reader
@@ -44,7 +45,7 @@ class LedgerSource:
         """The number of entries and the people; each minute the whole chain is verified.
 
         A home where nothing was recorded yet needs no people. A ledger that is gone is no such home, and raises.
-        A people file that is just being written or holds a mistake raises, and who counted goes on to count.
+        A people file that is just being written or holds a mistake is trouble, and who counted goes on to count.
         """
         if time.monotonic() - self._checked >= VERIFY_EVERY_S:
             self._ledger.verify()
@@ -56,11 +57,19 @@ class LedgerSource:
         return (num_entries, self._read_people().digest) if num_entries else 0
 
     def _read_people(self) -> People:
-        """The people file, read again when it changed."""
-        seen = self._people_file.stat()
-        stamp = (seen.st_mtime_ns, seen.st_size, seen.st_ino)
-        if self._people is None or stamp != self._stamp:
-            self._people, self._stamp = load_people(self._people_file), stamp
+        """The people file, read again when it changed; raises only while it was never read whole."""
+        try:
+            seen = self._people_file.stat()
+            stamp = (seen.st_mtime_ns, seen.st_size, seen.st_ino)
+            if self._people is None or stamp != self._stamp:
+                self._people, self._stamp = load_people(self._people_file), stamp
+            self.trouble = ""
+        except Exception as error:  # an edge: what was signed, revoked and expired is followed all the same
+            if self._people is None:
+                raise
+            if self.trouble != (why := f"the people of before count: {error}"):
+                _log.error("%s cannot be read; %s", self._people_file.name, why)
+            self.trouble = why
         return self._people
 
     def wanted(self) -> Mapping[str, Sequence[Deployment]]:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from serving.approval import revoke
 from serving.bundle import Bundle
 from serving.deployment import deploy
 from serving.follow import Follower
@@ -53,6 +54,23 @@ def test_a_people_file_that_is_half_written_takes_nothing_off(
     assert during is not None
     assert served["payment_fraud"] is during
     assert follower.is_ready
+
+
+@pytest.mark.parametrize("people", ["people: [\n", "\x00", None])
+def test_a_revocation_is_followed_while_the_people_file_cannot_be_read(
+    office: Office, installed: tuple[Follower, dict[str, Live | None]], release: Bundle, people: str | None
+) -> None:
+    follower, served = installed
+    revoke(office.ledger, office.people, release, signer=office.signers["ada"], reason="it harms")
+
+    write(office, people) if people else (office.root / "people.yaml").unlink()
+    follower.poll()
+    during = served["payment_fraud"], failed(follower, "people")
+    write(office, office.people.model_dump_json())
+    follower.poll()
+
+    assert during == (None, 1)
+    assert failed(follower, "people") == 0
 
 
 def test_somebody_taken_out_of_the_people_file_counts_no_more_at_the_next_look(
