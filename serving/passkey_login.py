@@ -68,7 +68,7 @@ class Logins:
     def key_of(self, session: str) -> str:
         """The public key of who logged in; raises LoginRefused."""
         body, _, mac = session.partition(".")
-        if not hmac.compare_digest(mac, self._mac(body)):
+        if not hmac.compare_digest(mac.encode(), self._mac(body).encode()):
             raise LoginRefused("log in first")
         key, until = json.loads(from_base64url(body))
         if time.time() > until:

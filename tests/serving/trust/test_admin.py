@@ -125,9 +125,9 @@ def test_without_a_session_every_page_leads_to_the_login(client: TestClient, rel
 
 @pytest.mark.bypass
 @pytest.mark.parametrize("act", ["draft", "submit"])
-@pytest.mark.parametrize("cookie", [None, "e30.00", "W10.", "x"])
+@pytest.mark.parametrize("cookie", [None, "e30.00", "W10.", "x", "e30.\xe9"])
 def test_without_a_session_nothing_is_stated(client: TestClient, release: Bundle, act: str, cookie: str | None) -> None:
-    headers = {} if cookie is None else {"cookie": f"mews_session={cookie}"}
+    headers = {} if cookie is None else {"cookie": f"mews_session={cookie}".encode("latin-1")}
 
     found = client.post(f"/admin/bundles/{release.digest}/{act}", json={}, headers=headers)
 
@@ -192,6 +192,15 @@ def test_a_login_is_no_approval(
     assert found.status_code == 403
     assert office.reopen().entries()[-1].kind == "refused"
     assert status(office.ledger, office.people, release).signed_by == ()
+
+
+def test_a_statement_without_a_signature_is_the_callers_mistake(
+    release: Bundle, parts: Parts, client: TestClient, mia: Authenticator
+) -> None:
+    found = logged_in(client, parts, mia).post(f"/admin/bundles/{release.digest}/submit", json={"payload": "e30"})
+
+    assert found.status_code == 400
+    assert found.json() == {"error": "response lacks authenticatorData, clientDataJSON, signature"}
 
 
 @pytest.mark.bypass
