@@ -28,6 +28,7 @@ class Metrics:
         )
         self.shadow_starts = self._gauge("mews_shadow_starts", "Starts of a shadow's process", ["detector", "release"])
         self.canary_stopped = self._counter("mews_canary_stopped", "Canaries stopped by an alarm", ["detector"])
+        self.trials_failed = self._gauge("mews_trials_failed", "1 while challenges are not followed", ["step"])
         self.turned_away = self._gauge(
             "mews_turned_away", "Requests refused before they were read, as too many came", []
         )
