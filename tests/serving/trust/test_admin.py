@@ -15,7 +15,7 @@ from starlette.testclient import TestClient
 from serving.approval import require_servable, sign, status
 from serving.bundle import Bundle
 from serving.parts import Parts
-from serving.passkey_login import credential_of
+from serving.passkey_login import LoginRefused, Logins, credential_of
 from serving.passkeys import from_base64url, to_base64url
 from serving.people import People, Person, propose
 from serving.statement import signed_bytes
@@ -79,10 +79,10 @@ def client(parts: Parts) -> Iterator[TestClient]:
 def answer(parts: Parts, authenticator: Authenticator, **how: Any) -> dict[str, Any]:
     """What a browser sends to log in."""
     logins = parts_logins(parts)
-    challenge = logins.challenge()
-    data = logins._waiting[challenge][0]
+    token = logins.challenge()["token"]
     person = Person(name="x", roles=["policy"], public_key=authenticator.text)
-    return {"credential": {"id": credential_of(person)}, "response": authenticator.answer(data, **how)}
+    response = authenticator.answer(logins.asked(token), **how)
+    return {"credential": {"id": credential_of(person)}, "response": response, "token": token}
 
 
 def parts_logins(parts: Parts) -> Any:
@@ -148,6 +148,37 @@ def test_a_login_cannot_be_replayed(client: TestClient, parts: Parts, mia: Authe
 
     assert client.post("/admin/login", json=asked).status_code == 200
     assert client.post("/admin/login", json=asked).status_code == 401
+
+
+@pytest.mark.bypass
+def test_another_process_over_the_same_home_takes_a_login_once_and_knows_its_session(
+    office: Office, parts: Parts, mia: Authenticator
+) -> None:
+    other, people = Logins(office.root), office.people.people
+    asked = answer(parts, mia)
+
+    session = other.login(people, asked["credential"]["id"], asked["response"], token=asked["token"])
+
+    assert parts_logins(parts).key_of(session) == mia.text
+    with pytest.raises(LoginRefused, match="answered already"):
+        parts_logins(parts).login(people, asked["credential"]["id"], asked["response"], token=asked["token"])
+    with pytest.raises(LoginRefused):
+        other.asked(session)
+
+
+@pytest.mark.bypass
+@pytest.mark.parametrize("later_s", [301, 3601])
+def test_a_challenge_and_a_session_end(
+    office: Office, parts: Parts, mia: Authenticator, monkeypatch: pytest.MonkeyPatch, later_s: int
+) -> None:
+    logins, asked = parts_logins(parts), answer(parts, mia)
+    session = logins.login(office.people.people, asked["credential"]["id"], asked["response"], token=asked["token"])
+    is_over, now = later_s > 3600, time.time()
+
+    monkeypatch.setattr(time, "time", lambda: now + later_s)
+
+    with pytest.raises(LoginRefused, match="over"):
+        logins.key_of(session) if is_over else logins.asked(asked["token"])
 
 
 @pytest.mark.bypass
