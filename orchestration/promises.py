@@ -26,16 +26,17 @@ _REVIEWED = """
 
 
 def recheck(desk: Approvals, detector: str) -> list[Watch]:
-    """Every promise of the served release; one that no longer holds goes to the ledger once, with what follows."""
+    """Every promise of the served release; one that no longer holds goes to the ledger, once for what follows of it."""
     now = desk.servable(detector)
     if now is None:
         return []
     release = find(desk.settings.releases, now.release)
     found = list(_watched(desk, release))
     expires = read_policy(find(desk.settings.policies, now.policy)).when_promise_breaks == "expire"
-    known = {(e.body["label"], e.body["segment"]) for e in desk.ledger.entries() if _is_about(e.kind, e.body, release)}
+    said = [e.body for e in desk.ledger.entries() if _is_about(e.kind, e.body, release)]
+    known = {(body["label"], body["segment"], body["expires"]) for body in said}
     for one in found:
-        if one.is_broken and (one.label, one.segment) not in known:
+        if one.is_broken and (one.label, one.segment, expires) not in known:
             desk.ledger.append("promise_broken", _entry(release, one, expires=expires))
     return found
 

@@ -6,7 +6,7 @@ same process answers events meanwhile.
 """
 
 import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +41,7 @@ class Asked(msgspec.Struct, frozen=True):
 
     credential: dict[str, Any] = {}
     response: dict[str, str] = {}
-    challenge: str = ""
+    token: str = ""
     payload: str = ""
     kind: str = "approved"
     reason: str = ""
@@ -53,7 +53,7 @@ class Home:
 
     root: Path
     ledger: Ledger
-    logins: Logins = field(default_factory=Logins)
+    logins: Logins
 
     @property
     def people(self) -> People:
@@ -86,7 +86,7 @@ class Home:
 def build_admin(root: Path, ledger: Ledger) -> Starlette:
     """The pages over one home, to be mounted at PREFIX."""
     app = Starlette(routes=_ROUTES, exception_handlers=dict.fromkeys(_STATUS, _refused))
-    app.state.home = Home(root, ledger)
+    app.state.home = Home(root, ledger, Logins(root))
     return app
 
 
@@ -106,14 +106,14 @@ def login_options(request: Request) -> Response:
     """What the browser needs to ask an authenticator who is there."""
     home = _home(request)
     known = [credential for p in home.authority().persons.values() if (credential := credential_of(p))]
-    return JSONResponse({"challenge": home.logins.challenge(), "site": _site(request), "credentials": known})
+    return JSONResponse({**home.logins.challenge(), "site": _site(request), "credentials": known})
 
 
 async def login(request: Request) -> Response:
     """Begin a session."""
     home, asked = _home(request), await _asked(request)
     people = list(home.authority().persons.values())
-    session = home.logins.login(people, str(asked.credential.get("id", "")), asked.response)
+    session = home.logins.login(people, str(asked.credential.get("id", "")), asked.response, token=asked.token)
     answer = JSONResponse({"next": f"{PREFIX}/"})
     is_secure = request.url.scheme == "https"
     answer.set_cookie(
@@ -124,14 +124,14 @@ async def login(request: Request) -> Response:
 
 def enrol_options(request: Request) -> Response:
     """What the browser needs to make a passkey."""
-    return JSONResponse({"challenge": _home(request).logins.challenge(_ENROL), "site": _site(request)})
+    return JSONResponse({**_home(request).logins.challenge(_ENROL), "site": _site(request)})
 
 
 async def enrol(request: Request) -> Response:
     """The line of a passkey that was made just now; it counts once two people sign a people.yaml that holds it."""
     asked, origin = await _asked(request), request.headers.get("origin", "")
-    _home(request).logins.take(asked.challenge)
-    text = enrolled(asked.credential, challenge=asked.challenge, site=_site(request), origin=origin)
+    challenge = challenge_of(_home(request).logins.asked(asked.token, _ENROL))
+    text = enrolled(asked.credential, challenge=challenge, site=_site(request), origin=origin)
     return JSONResponse({"line": f"- {{name: YOUR_NAME, roles: [policy], public_key: '{text}'}}"})
 
 

@@ -1,7 +1,9 @@
 """Who challenges a champion: signed releases that score beside it (shadow) or answer a share of accounts (canary).
 
 A challenge is an entry of the ledger like a deployment, and needs the same approvals: it sees what people wrote. It
-ends by an entry, by a later one of the same release, or when that release is deployed.
+ends by an entry, by a later one of the same release, or when that release is deployed. A canary answers people, so it
+ends with every deployment of its detector: a new policy or a hotfix holds for all accounts. While a hotfix is deployed
+none begins, as a hotfix fits one release alone.
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,6 +11,7 @@ from dataclasses import dataclass
 
 from serving.approval import NotApproved, require_servable
 from serving.bundle import Bundle
+from serving.deployment import deployed
 from serving.ledger import Entry, Ledger
 from serving.people import People
 
@@ -52,7 +55,10 @@ def challenge(
         "share": share,
         "by": by,
     }
-    return Challenge.of(ledger.append("challenging", body))
+    with ledger.writing() as page:
+        if share and (now := deployed(ledger, release.name)) and now.hotfix:
+            raise ValueError(f"share is {share}; it must be 0 while the hotfix {now.hotfix[:12]} is deployed")
+        return Challenge.of(page.append("challenging", body))
 
 
 def end(ledger: Ledger, challenge: Challenge, *, by: str, reason: str) -> None:
@@ -72,5 +78,7 @@ def challenges(entries: Sequence[Entry]) -> Mapping[str, Sequence[Challenge]]:
             lasting[found.detector, found.release] = found
         elif entry.kind in ("challenge_ended", "deployed"):
             lasting.pop((entry.body["detector"], entry.body["digest"]), None)
+        if entry.kind == "deployed":
+            lasting = {key: c for key, c in lasting.items() if not c.share or c.detector != entry.body["detector"]}
     detectors = {detector for detector, _ in lasting}
     return {name: [c for c in lasting.values() if c.detector == name] for name in sorted(detectors)}

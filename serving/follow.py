@@ -22,7 +22,12 @@ class Deployment(NamedTuple):
 
 
 class Source(Protocol):
-    """Where deployments are recorded and how one becomes servable memory; every method may raise."""
+    """Where deployments are recorded and how one becomes servable memory; every method may raise.
+
+    `trouble` says why the people are those of before.
+    """
+
+    trouble: str
 
     def version(self) -> object:
         """Anything that changes when a deployment, an approval or a revocation is recorded."""
@@ -79,17 +84,16 @@ class Follower:
         """Look once; cheap while nothing changed, with everything verified again each minute."""
         try:
             version = self._source.version()
-            is_due = time.monotonic() - self._verified >= VERIFY_EVERY_S
-            if version == self._version and not is_due:
-                return
-            for detector, candidates in self._source.wanted().items():
-                self._follow(detector, candidates)
-            self._version, self._verified = version, time.monotonic()
+            if version != self._version or time.monotonic() - self._verified >= VERIFY_EVERY_S:
+                for detector, candidates in self._source.wanted().items():
+                    self._follow(detector, candidates)
+                self._version, self._verified = version, time.monotonic()
         except Exception as error:  # noqa: BLE001  # an edge: an unreadable ledger changes nothing that is served
             _log.error("the ledger cannot be followed: %s", error)
             self._metrics.follow_failed.labels("ledger").set(1)
         else:
             self._metrics.follow_failed.labels("ledger").set(0)
+            self._metrics.follow_failed.labels("people").set(bool(self._source.trouble))
 
     def _follow(self, detector: str, candidates: Sequence[Deployment]) -> None:
         trouble: list[str] = []

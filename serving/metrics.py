@@ -20,12 +20,15 @@ class Metrics:
         self.serving = self._gauge(
             "mews_serving", "1 for the release served, 0 for one that was", ["detector", "release"]
         )
-        self.follow_failed = self._gauge("mews_follow_failed", "1 while a deployment cannot be loaded", ["detector"])
+        self.follow_failed = self._gauge(
+            "mews_follow_failed", "1 while a deployment, the `ledger` or the `people` cannot be read", ["detector"]
+        )
         self.shadow_dropped = self._gauge(
             "mews_shadow_dropped", "Requests that a shadow did not see", ["detector", "release"]
         )
         self.shadow_starts = self._gauge("mews_shadow_starts", "Starts of a shadow's process", ["detector", "release"])
         self.canary_stopped = self._counter("mews_canary_stopped", "Canaries stopped by an alarm", ["detector"])
+        self.trials_failed = self._gauge("mews_trials_failed", "1 while challenges are not followed", ["step"])
         self.turned_away = self._gauge(
             "mews_turned_away", "Requests refused before they were read, as too many came", []
         )

@@ -2,22 +2,27 @@
 
 import hmac
 import json
+import os
 import secrets
 import time
+from contextlib import suppress
+from functools import cached_property
 from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from securesystemslib.exceptions import UnverifiedSignatureError
 
+from serving.durable import replace_file
 from serving.keys import public_key
 from serving.passkeys import PREFIX, Passkey, challenge_of, from_base64url, signature_of, to_base64url
 from serving.people import Person
 
 SESSION_S = 3600
 _CHALLENGE_S = 300
-_MOST_CHALLENGES = 1000
+_SESSION = b"mews session "
 _LOGIN = b"mews login "  # no statement begins so: an assertion that logs in approves nothing
 
 
@@ -26,57 +31,84 @@ class LoginRefused(Exception):
 
 
 class Logins:
-    """Challenges that wait for an answer, and sessions; both end with this process."""
+    """Challenges and sessions, as tokens with an end that any process over the same home gave and knows.
 
-    def __init__(self) -> None:
-        self._secret = secrets.token_bytes(32)
-        self._waiting: dict[str, tuple[bytes, float]] = {}
+    The folder `logins` holds a file for each login of the last minutes, so that no process lets it in again.
+    """
 
-    def challenge(self, purpose: bytes = _LOGIN) -> str:
-        """A challenge that can be answered once within five minutes, in base64url."""
-        data, now = purpose + secrets.token_bytes(32), time.monotonic()
-        self._waiting = {c: (d, t) for c, (d, t) in self._waiting.items() if now - t < _CHALLENGE_S}
-        while len(self._waiting) >= _MOST_CHALLENGES:
-            self._waiting.pop(next(iter(self._waiting)))
-        challenge = to_base64url(challenge_of(data))
-        self._waiting[challenge] = data, now
-        return challenge
+    def __init__(self, home: Path) -> None:
+        self._home = home
 
-    def take(self, challenge: str) -> bytes:
-        """What a challenge was made of; it cannot be taken again."""
-        data, since = self._waiting.pop(challenge, (b"", -_CHALLENGE_S))
-        if time.monotonic() - since >= _CHALLENGE_S:
-            raise LoginRefused("this challenge was never given, was answered, or is too old")
-        return data
+    def challenge(self, purpose: bytes = _LOGIN) -> dict[str, str]:
+        """What to ask an authenticator, in base64url, and the token to be sent back with the answer."""
+        token = self._token(purpose, secrets.token_hex(16), _CHALLENGE_S)
+        return {"challenge": to_base64url(challenge_of(purpose + token.encode())), "token": token}
 
-    def login(self, people: list[Person], credential: str, response: dict[str, str]) -> str:
-        """The session of the person whose passkey answered a challenge; raises LoginRefused."""
+    def asked(self, token: str, purpose: bytes = _LOGIN) -> bytes:
+        """What a challenge was made of; raises LoginRefused when it was never given or is too old."""
+        self._read(purpose, token)
+        return purpose + token.encode()
+
+    def login(self, people: list[Person], credential: str, response: dict[str, str], *, token: str) -> str:
+        """The session of the person whose passkey answered a challenge for the first time; raises LoginRefused."""
         owner = next((p for p in people if credential_of(p) == credential), None)
         if owner is None:
             raise LoginRefused("this passkey belongs to nobody in the reviewed people file")
+        data = self.asked(token)
         try:
-            data = self.take(json.loads(from_base64url(response["clientDataJSON"]))["challenge"])
             public_key(owner.public_key).verify_signature(signature_of(owner.public_key, response), data)
-        except (UnverifiedSignatureError, ValueError, KeyError, TypeError) as error:
+        except (UnverifiedSignatureError, ValueError, TypeError) as error:
             raise LoginRefused("the passkey did not answer this challenge on this site") from error
-        return self._session(owner.public_key)
+        self._spend(data)
+        return self._token(_SESSION, owner.public_key, SESSION_S)
 
-    def _session(self, key: str) -> str:
-        body = to_base64url(json.dumps([key, time.time() + SESSION_S]).encode())
-        return f"{body}.{self._mac(body)}"
+    def _spend(self, data: bytes) -> None:
+        """Take a challenge for good."""
+        answered = self._home / "logins"
+        answered.mkdir(exist_ok=True)
+        for path in answered.iterdir():
+            with suppress(FileNotFoundError):  # another process was faster
+                if time.time() - path.stat().st_mtime > 2 * _CHALLENGE_S:
+                    path.unlink()
+        try:
+            (answered / sha256(data).hexdigest()).touch(exist_ok=False)
+        except FileExistsError:
+            raise LoginRefused("this challenge was answered already") from None
 
     def key_of(self, session: str) -> str:
         """The public key of who logged in; raises LoginRefused."""
-        body, _, mac = session.partition(".")
-        if not hmac.compare_digest(mac, self._mac(body)):
-            raise LoginRefused("log in first")
-        key, until = json.loads(from_base64url(body))
-        if time.time() > until:
-            raise LoginRefused("the session is over; log in again")
-        return str(key)
+        return self._read(_SESSION, session)
 
-    def _mac(self, body: str) -> str:
-        return hmac.new(self._secret, body.encode(), sha256).hexdigest()
+    def _token(self, purpose: bytes, content: str, life_s: int) -> str:
+        body = to_base64url(json.dumps([content, time.time() + life_s]).encode())
+        return f"{body}.{self._mac(purpose, body)}"
+
+    def _read(self, purpose: bytes, token: str) -> str:
+        body, _, mac = token.partition(".")
+        if not hmac.compare_digest(mac.encode(), self._mac(purpose, body).encode()):
+            raise LoginRefused("this was never given here; log in first")
+        content, until = json.loads(from_base64url(body))
+        if time.time() > until:
+            raise LoginRefused("this is over; log in again")
+        return str(content)
+
+    def _mac(self, purpose: bytes, body: str) -> str:
+        return hmac.new(self._secret, purpose + body.encode(), sha256).hexdigest()
+
+    @cached_property
+    def _secret(self) -> bytes:
+        """Made by whoever comes first."""
+        path = self._home / "keys" / "logins.key"
+        path.parent.mkdir(exist_ok=True)
+        partial = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+        replace_file(partial, secrets.token_bytes(32), mode=0o600)
+        try:
+            os.link(partial, path)
+        except FileExistsError:
+            pass
+        finally:
+            partial.unlink()
+        return path.read_bytes()
 
 
 def credential_of(person: Person) -> str | None:
@@ -84,7 +116,7 @@ def credential_of(person: Person) -> str | None:
     return Passkey.parse(person.public_key).credential if person.public_key.startswith(PREFIX) else None
 
 
-def enrolled(credential: dict[str, Any], *, challenge: str, site: str, origin: str) -> str:
+def enrolled(credential: dict[str, Any], *, challenge: bytes, site: str, origin: str) -> str:
     """The line for people.yaml of a passkey that a browser made just now; raises ValueError.
 
     The registration is verified by the library `webauthn`.
@@ -97,7 +129,7 @@ def enrolled(credential: dict[str, Any], *, challenge: str, site: str, origin: s
     try:
         found = verify_registration_response(
             credential=credential,
-            expected_challenge=from_base64url(challenge),
+            expected_challenge=challenge,
             expected_rp_id=site,
             expected_origin=origin,
             require_user_verification=True,

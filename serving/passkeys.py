@@ -121,7 +121,9 @@ def challenge_of(data: bytes) -> bytes:
 
 
 def signature_of(text: str, response: dict[str, str]) -> Signature:
-    """The signature for an envelope in what a browser answered: base64url of its three parts."""
+    """The signature for an envelope in what a browser answered: base64url of its three parts; raises ValueError."""
+    if missing := {"authenticatorData", "clientDataJSON", "signature"} - response.keys():
+        raise ValueError(f"response lacks {', '.join(sorted(missing))}")
     fields = {name: response[name] for name in ("authenticatorData", "clientDataJSON")}
     return Signature(keyid_of(text), from_base64url(response["signature"]).hex(), fields)
 

@@ -92,16 +92,24 @@ class Shadow:
         if self._process and self._process.poll() is None:
             return
         if self._process:
-            _log.warning("challenger %s ended with %s", self.challenge.release[:12], self._process.returncode)
-            self._let_go()
-            self._next_start = time.monotonic() + self._wait_s
-            self._wait_s = min(2 * self._wait_s, _LONGEST_WAIT_S)
+            self._wait(f"ended with {self._process.returncode}")
+            self._process = None
         if time.monotonic() >= self._next_start:
-            self._start()
+            try:
+                self._start()
+            except OSError as error:  # no memory or no process is left
+                self._wait(f"does not start: {type(error).__name__}")
+
+    def _wait(self, why: str) -> None:
+        _log.warning("challenger %s %s", self.challenge.release[:12], why)
+        self._let_go()
+        self._next_start = time.monotonic() + self._wait_s
+        self._wait_s = min(2 * self._wait_s, _LONGEST_WAIT_S)
 
     def _start(self) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _QUEUE_BYTES)
+        self._socket = ours
         with theirs:
             self._process = subprocess.Popen(
                 [*self.command, str(theirs.fileno())], pass_fds=[theirs.fileno()], start_new_session=True
@@ -109,7 +117,7 @@ class Shadow:
         # from here, so that this holds before it imports anything
         os.sched_setscheduler(self._process.pid, os.SCHED_IDLE, os.sched_param(0))
         resource.prlimit(self._process.pid, resource.RLIMIT_DATA, (self.max_memory, self.max_memory))
-        self._socket, self.num_starts = ours, self.num_starts + 1
+        self.num_starts += 1
 
     def close(self) -> None:
         """End the process; it has a second to seal its log."""

@@ -16,7 +16,7 @@ from serving.cuts import Cut
 from serving.deployment import Shelves
 from serving.follow import VERIFY_EVERY_S, Deployment
 from serving.hotfix import applied
-from serving.ledger import Ledger
+from serving.ledger import Ledger, LedgerAltered
 from serving.live import Live
 from serving.people import People, load_people
 from serving.record import PolicyRef
@@ -33,7 +33,9 @@ class LedgerSource:
     def __init__(self, home: Path, reader: Callable[[str], OnlineFeatures]) -> None:
         self._ledger, self._people_file = Ledger(home / "ledger" / "ledger.jsonl"), home / "people.yaml"
         self._people: People | None = None  # as last read whole
+        self.trouble = ""
         self._stamp: object = None
+        self._num_entries = 0  # as last read: a ledger only grows
         self._reader = reader
         self._shelves, self._private = Shelves(home / "releases", home / "policies"), home / "cache" / "bundles"
         self._verified: Verified = {}
@@ -42,27 +44,36 @@ class LedgerSource:
     def version(self) -> object:
         """The number of entries and the people; each minute the whole chain is verified.
 
-        A people file that is just being written or holds a mistake raises, and who counted goes on to count.
+        A home where nothing was recorded yet needs no people. A ledger that is gone is no such home, and raises.
+        A people file that is just being written or holds a mistake is trouble, and who counted goes on to count.
         """
-        if not self._ledger.path.exists():
-            return 0
         if time.monotonic() - self._checked >= VERIFY_EVERY_S:
             self._ledger.verify()
             self._checked = time.monotonic()
-        return len(self._ledger.entries()), self._read_people().digest
+        num_entries = len(self._ledger.entries())
+        if num_entries < self._num_entries:
+            raise LedgerAltered(f"entry {num_entries + 1} is missing: {self._num_entries} were read before")
+        self._num_entries = num_entries
+        return (num_entries, self._read_people().digest) if num_entries else 0
 
     def _read_people(self) -> People:
-        """The people file, read again when it changed."""
-        seen = self._people_file.stat()
-        stamp = (seen.st_mtime_ns, seen.st_size, seen.st_ino)
-        if self._people is None or stamp != self._stamp:
-            self._people, self._stamp = load_people(self._people_file), stamp
+        """The people file, read again when it changed; raises only while it was never read whole."""
+        try:
+            seen = self._people_file.stat()
+            stamp = (seen.st_mtime_ns, seen.st_size, seen.st_ino)
+            if self._people is None or stamp != self._stamp:
+                self._people, self._stamp = load_people(self._people_file), stamp
+            self.trouble = ""
+        except Exception as error:  # an edge: what was signed, revoked and expired is followed all the same
+            if self._people is None:
+                raise
+            if self.trouble != (why := f"the people of before count: {error}"):
+                _log.error("%s cannot be read; %s", self._people_file.name, why)
+            self.trouble = why
         return self._people
 
     def wanted(self) -> Mapping[str, Sequence[Deployment]]:
         """What to serve for each detector, and after it what to fall back to."""
-        if not self._ledger.path.exists():
-            return {}
         return {
             detector: [
                 Deployment(d.detector, d.release, d.policy, d.hotfix)
@@ -80,8 +91,6 @@ class LedgerSource:
 
     def challenges(self) -> Sequence[Challenge]:
         """Who challenges the champions."""
-        if not self._ledger.path.exists():
-            return []
         return [c for found in challenges.challenges(self._ledger.entries()).values() for c in found]
 
     def end(self, challenge: Challenge, reason: str) -> None:

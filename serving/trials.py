@@ -2,8 +2,9 @@
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 from serving.canary import Canary
@@ -36,23 +37,33 @@ class Trials:
     ) -> None:
         self._source, self._shadows, self._install, self._metrics = source, shadows, install, metrics
         self.running: dict[str, Trial] = {}
+        self._shadowing: list[Challenge] = []
+        self._stopped: set[Challenge] = set()  # by an alarm, since this process began
         self._refused: dict[Challenge, str] = {}
         self._version: object = None
         self._verified = -VERIFY_EVERY_S
 
     def poll(self) -> None:
-        """Look once: at alarms always, at the ledger when it changed or a minute passed."""
-        try:
-            for trial in self.running.values():
-                if trial.canary.stopped:
-                    self._end(trial.canary)
+        """Look once: at alarms always, at the ledger when it changed or a minute passed. Each step fails alone."""
+        with self._alone("alarms"):
+            self._end_stopped()
+        with self._alone("ledger"):
             version = self._source.version()
             if version != self._version or time.monotonic() - self._verified >= VERIFY_EVERY_S:
                 self._follow()
                 self._version, self._verified = version, time.monotonic()
-            self._shadows.tend()
-        except Exception as error:  # noqa: BLE001  # an edge: challengers never stop the service
-            _log.error("challenges cannot be followed: %s", type(error).__name__)
+        with self._alone("shadows"):
+            self._shadows.follow(self._shadowing)
+
+    @contextmanager
+    def _alone(self, step: str) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001  # an edge: challengers never stop the service, nor each other
+            _log.error("challenges: %s cannot be followed: %s", step, type(error).__name__)
+            self._metrics.trials_failed.labels(step).set(1)
+        else:
+            self._metrics.trials_failed.labels(step).set(0)
 
     def status(self) -> list[dict[str, Any]]:
         """The challenges that run, and why others do not."""
@@ -69,7 +80,7 @@ class Trials:
 
     def _follow(self) -> None:
         wanted = [c for c in self._source.challenges() if self._is_servable(c)]
-        self._shadows.follow([c for c in wanted if not c.share])
+        self._shadowing = [c for c in wanted if not c.share]
         newest = {c.detector: c for c in sorted(wanted, key=lambda c: c.number) if c.share}
         self.running = {d: t for d, c in newest.items() if (t := self._trial(c)) is not None}
         self._install(dict(self.running))
@@ -88,12 +99,12 @@ class Trials:
             return running
         try:
             live = self._source.load(_deployment(challenge))
+            executor = ThreadPoolExecutor(1, thread_name_prefix="canary")
+            scorers = Scorers(executor, executor, executor, executor)
+            return Trial(Canary(challenge), live, assessing(live, scorers, may_run_inline=False))
         except Exception as error:  # noqa: BLE001  # an edge: a canary that does not load answers nobody
             self._refuse(challenge, error)
             return None
-        executor = ThreadPoolExecutor(1, thread_name_prefix="canary")
-        scorers = Scorers(executor, executor, executor, executor)
-        return Trial(Canary(challenge), live, assessing(live, scorers, may_run_inline=False))
 
     def _refuse(self, challenge: Challenge, error: Exception) -> None:
         why = f"{type(error).__name__}: {error}"
@@ -101,11 +112,17 @@ class Trials:
             _log.warning("challenger %s of %s: %s", challenge.release[:12], challenge.detector, why)
         self._refused[challenge] = why
 
-    def _end(self, canary: Canary) -> None:
-        challenge = canary.challenge
-        _log.error("canary %s of %s stopped: %s", challenge.release[:12], challenge.detector, canary.stopped)
-        self._metrics.canary_stopped.labels(challenge.detector).inc()
-        self._source.end(challenge, canary.stopped)
+    def _end_stopped(self) -> None:
+        """Let the ledger know of every canary that an alarm stopped: it answers nobody already."""
+        stopped = [trial.canary for trial in self.running.values() if trial.canary.stopped]
+        for canary in stopped:
+            challenge = canary.challenge
+            if challenge not in self._stopped:
+                _log.error("canary %s of %s stopped: %s", challenge.release[:12], challenge.detector, canary.stopped)
+                self._metrics.canary_stopped.labels(challenge.detector).inc()
+                self._stopped.add(challenge)
+        for canary in stopped:
+            self._source.end(canary.challenge, canary.stopped)
 
 
 def _deployment(challenge: Challenge) -> Deployment:

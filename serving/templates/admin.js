@@ -27,7 +27,9 @@ async function assertion(challenge, site, credentials) {
 async function login() {
   const asked = await post("/admin/login/options");
   const found = await assertion(asked.challenge, asked.site, asked.credentials);
-  location.href = (await post("/admin/login", { credential: { id: found.id }, response: found.response })).next;
+  location.href = (await post("/admin/login", {
+    token: asked.token, credential: { id: found.id }, response: found.response,
+  })).next;
 }
 
 async function enrol() {
@@ -41,7 +43,7 @@ async function enrol() {
   const credential = { id: made.id, rawId: made.id, type: made.type, response: {
     clientDataJSON: encode(made.response.clientDataJSON), attestationObject: encode(made.response.attestationObject),
   } };
-  say((await post("/admin/enrol", { challenge: asked.challenge, credential })).line);
+  say((await post("/admin/enrol", { token: asked.token, credential })).line);
 }
 
 async function state(kind) {

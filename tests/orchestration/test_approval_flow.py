@@ -1,4 +1,5 @@
 import os
+import time
 from pathlib import Path
 
 import dagster as dg
@@ -113,6 +114,22 @@ def test_an_approval_starts_the_deployment_once(settings: Settings) -> None:
     assert isinstance(after, dg.SensorResult)
     assert len(after.run_requests or []) == 1
     assert isinstance(tick(settings), dg.SkipReason)
+
+
+def test_a_deployment_that_failed_is_asked_for_again_and_ever_more_rarely(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    signed_ns, keys = time.time_ns(), []
+    sign(settings, *seal(settings))
+
+    for minute in range(240):
+        monkeypatch.setattr(time, "time_ns", lambda now_ns=signed_ns + (minute * 60 + 30) * 10**9: now_ns)
+        found = tick(settings)
+        assert isinstance(found, dg.SensorResult)
+        keys += [request.run_key for request in found.run_requests or []]
+
+    firsts = [minute for minute, key in enumerate(keys) if key not in keys[:minute]]
+    assert firsts == [0, 1, 2, 4, 8, 16, 32, 64, 128]
 
 
 def test_what_a_person_went_back_from_is_not_deployed_again_by_itself(settings: Settings) -> None:

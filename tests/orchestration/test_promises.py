@@ -18,6 +18,7 @@ from orchestration.stages.release import release as release_stage
 from orchestration.standing import standing_text
 from serving.bundle import Bundle
 from serving.record import encode
+from serving.release import seal_policy
 from tests.orchestration.test_approval_flow import run, sign, spec, trained
 from tests.serving.trust.test_hotfix import record
 from training.policy import LabelPolicy, Policy, Promise
@@ -137,3 +138,22 @@ def test_a_broken_promise_ends_the_release_where_the_policy_says_so(settings: Se
     assert desk.servable(NAME) is None
     assert desk.status(release).state == "expired"
     assert desk.status(release).reason.startswith("a promise no longer holds: fraud: benign_fpr 0.05 is broken")
+
+
+def test_a_promise_that_broke_under_a_policy_that_flags_ends_the_release_under_one_that_expires(
+    settings: Settings,
+) -> None:
+    release = served(settings, "flag")
+    live(settings, release, num_flagged=120)
+    desk = Approvals(settings)
+    recheck(desk, NAME)
+    flagged = desk.status(release).state
+    labels = {"fraud": LabelPolicy(definition="A stolen card.")}
+    stricter = Policy(name="fraud", version=2, labels=labels, when_promise_breaks="expire")
+    sealed = seal_policy(stricter, settings.policies, started_by="tom")
+    sign(settings, sealed)
+    desk.deploy(release, sealed)
+
+    recheck(desk, NAME)
+
+    assert (flagged, desk.status(release).state) == ("approved", "expired")

@@ -8,7 +8,8 @@ import psutil
 import pytest
 
 from serving.challenges import Challenge
-from serving.shadow import Shadow
+from serving.metrics import Metrics
+from serving.shadow import Shadow, Shadows
 
 CHALLENGE = Challenge("content", "a" * 64, "b" * 64, 0.0, "tom", 1, 1)
 MEMORY = 256 << 20
@@ -107,3 +108,25 @@ def test_a_shadow_runs_only_when_nobody_else_wants_the_processor(echo: Shadow) -
     assert echo._process is not None
 
     assert os.sched_getscheduler(echo._process.pid) == os.SCHED_IDLE
+
+
+def test_a_shadow_that_ended_is_started_again_after_its_wait() -> None:
+    brief = Shadow(CHALLENGE, [sys.executable, "-c", ""], max_memory=MEMORY, _wait_s=0.1)
+    deadline = time.monotonic() + 60
+
+    while brief.num_starts < 3 and time.monotonic() < deadline:
+        brief.tend()
+        time.sleep(0.02)
+    brief.close()
+
+    assert brief.num_starts == 3
+
+
+def test_one_shadow_that_cannot_be_started_keeps_no_other_from_its_events(echo: Shadow, out: Path) -> None:
+    shadows = Shadows(out.parent, {}, Metrics())
+    shadows._of = {"broken": (Shadow(CHALLENGE, ["/nowhere"], max_memory=MEMORY),), "content": (echo,)}
+
+    shadows.offer("content", "r1", "me", [{"text": "hello"}])
+    shadows.tend()
+
+    assert b"hello" in wait_for(out)

@@ -15,7 +15,7 @@ from starlette.testclient import TestClient
 from serving.approval import require_servable, sign, status
 from serving.bundle import Bundle
 from serving.parts import Parts
-from serving.passkey_login import credential_of
+from serving.passkey_login import LoginRefused, Logins, credential_of
 from serving.passkeys import from_base64url, to_base64url
 from serving.people import People, Person, propose
 from serving.statement import signed_bytes
@@ -79,10 +79,10 @@ def client(parts: Parts) -> Iterator[TestClient]:
 def answer(parts: Parts, authenticator: Authenticator, **how: Any) -> dict[str, Any]:
     """What a browser sends to log in."""
     logins = parts_logins(parts)
-    challenge = logins.challenge()
-    data = logins._waiting[challenge][0]
+    token = logins.challenge()["token"]
     person = Person(name="x", roles=["policy"], public_key=authenticator.text)
-    return {"credential": {"id": credential_of(person)}, "response": authenticator.answer(data, **how)}
+    response = authenticator.answer(logins.asked(token), **how)
+    return {"credential": {"id": credential_of(person)}, "response": response, "token": token}
 
 
 def parts_logins(parts: Parts) -> Any:
@@ -125,9 +125,9 @@ def test_without_a_session_every_page_leads_to_the_login(client: TestClient, rel
 
 @pytest.mark.bypass
 @pytest.mark.parametrize("act", ["draft", "submit"])
-@pytest.mark.parametrize("cookie", [None, "e30.00", "W10.", "x"])
+@pytest.mark.parametrize("cookie", [None, "e30.00", "W10.", "x", "e30.\xe9"])
 def test_without_a_session_nothing_is_stated(client: TestClient, release: Bundle, act: str, cookie: str | None) -> None:
-    headers = {} if cookie is None else {"cookie": f"mews_session={cookie}"}
+    headers = {} if cookie is None else {"cookie": f"mews_session={cookie}".encode("latin-1")}
 
     found = client.post(f"/admin/bundles/{release.digest}/{act}", json={}, headers=headers)
 
@@ -148,6 +148,37 @@ def test_a_login_cannot_be_replayed(client: TestClient, parts: Parts, mia: Authe
 
     assert client.post("/admin/login", json=asked).status_code == 200
     assert client.post("/admin/login", json=asked).status_code == 401
+
+
+@pytest.mark.bypass
+def test_another_process_over_the_same_home_takes_a_login_once_and_knows_its_session(
+    office: Office, parts: Parts, mia: Authenticator
+) -> None:
+    other, people = Logins(office.root), office.people.people
+    asked = answer(parts, mia)
+
+    session = other.login(people, asked["credential"]["id"], asked["response"], token=asked["token"])
+
+    assert parts_logins(parts).key_of(session) == mia.text
+    with pytest.raises(LoginRefused, match="answered already"):
+        parts_logins(parts).login(people, asked["credential"]["id"], asked["response"], token=asked["token"])
+    with pytest.raises(LoginRefused):
+        other.asked(session)
+
+
+@pytest.mark.bypass
+@pytest.mark.parametrize("later_s", [301, 3601])
+def test_a_challenge_and_a_session_end(
+    office: Office, parts: Parts, mia: Authenticator, monkeypatch: pytest.MonkeyPatch, later_s: int
+) -> None:
+    logins, asked = parts_logins(parts), answer(parts, mia)
+    session = logins.login(office.people.people, asked["credential"]["id"], asked["response"], token=asked["token"])
+    is_over, now = later_s > 3600, time.time()
+
+    monkeypatch.setattr(time, "time", lambda: now + later_s)
+
+    with pytest.raises(LoginRefused, match="over"):
+        logins.key_of(session) if is_over else logins.asked(asked["token"])
 
 
 @pytest.mark.bypass
@@ -192,6 +223,15 @@ def test_a_login_is_no_approval(
     assert found.status_code == 403
     assert office.reopen().entries()[-1].kind == "refused"
     assert status(office.ledger, office.people, release).signed_by == ()
+
+
+def test_a_statement_without_a_signature_is_the_callers_mistake(
+    release: Bundle, parts: Parts, client: TestClient, mia: Authenticator
+) -> None:
+    found = logged_in(client, parts, mia).post(f"/admin/bundles/{release.digest}/submit", json={"payload": "e30"})
+
+    assert found.status_code == 400
+    assert found.json() == {"error": "response lacks authenticatorData, clientDataJSON, signature"}
 
 
 @pytest.mark.bypass

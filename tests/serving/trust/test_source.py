@@ -1,7 +1,10 @@
 """What the service follows goes on while a file that it reads is written or wrong."""
 
+from pathlib import Path
+
 import pytest
 
+from serving.approval import revoke
 from serving.bundle import Bundle
 from serving.deployment import deploy
 from serving.follow import Follower
@@ -53,6 +56,23 @@ def test_a_people_file_that_is_half_written_takes_nothing_off(
     assert follower.is_ready
 
 
+@pytest.mark.parametrize("people", ["people: [\n", "\x00", None])
+def test_a_revocation_is_followed_while_the_people_file_cannot_be_read(
+    office: Office, installed: tuple[Follower, dict[str, Live | None]], release: Bundle, people: str | None
+) -> None:
+    follower, served = installed
+    revoke(office.ledger, office.people, release, signer=office.signers["ada"], reason="it harms")
+
+    write(office, people) if people else (office.root / "people.yaml").unlink()
+    follower.poll()
+    during = served["payment_fraud"], failed(follower, "people")
+    write(office, office.people.model_dump_json())
+    follower.poll()
+
+    assert during == (None, 1)
+    assert failed(follower, "people") == 0
+
+
 def test_somebody_taken_out_of_the_people_file_counts_no_more_at_the_next_look(
     office: Office, installed: tuple[Follower, dict[str, Live | None]]
 ) -> None:
@@ -63,3 +83,31 @@ def test_somebody_taken_out_of_the_people_file_counts_no_more_at_the_next_look(
 
     assert served["payment_fraud"] is None
     assert not follower.is_ready
+
+
+@pytest.mark.parametrize("gone", ["ledger.jsonl", "."])
+def test_a_ledger_that_is_gone_is_told_and_no_empty_one(
+    office: Office, installed: tuple[Follower, dict[str, Live | None]], gone: str
+) -> None:
+    follower, _ = installed
+    folder = office.ledger.path.parent
+
+    (folder / gone).rename(office.root / "elsewhere")
+    follower.poll()
+    during = failed(follower, "ledger")
+    (office.root / "elsewhere").rename(folder / gone)
+    follower.poll()
+
+    assert (during, failed(follower, "ledger")) == (1, 0)
+
+
+def test_a_home_where_nothing_was_recorded_needs_neither_ledger_nor_people(tmp_path: Path) -> None:
+    follower = Follower(Unloaded(tmp_path, lambda _: None), dict[str, Live | None]().__setitem__, metrics=Metrics())  # type: ignore[arg-type,return-value]
+
+    follower.poll()
+
+    assert failed(follower, "ledger") == 0
+
+
+def failed(follower: Follower, what: str) -> float | None:
+    return follower._metrics.registry.get_sample_value("mews_follow_failed", {"detector": what})
