@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import threading
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -150,6 +150,29 @@ def test_the_nightly_rebuild_changes_nothing_that_was_pushed(states: States, lak
     rebuild(lake, states, DAYS[1])
 
     assert values(everything(states)) == streamed == offline(lake)
+
+
+@pytest.mark.parametrize("zone", ["inbox", "quarantine"])
+def test_what_was_pushed_on_a_day_whose_batch_waits_outlives_later_rebuilds_and_counts_once_when_it_is_let_in(
+    states: States, tmp_path: Path, lake: Lake, events: Events, zone: str
+) -> None:
+    late = laid_down(tmp_path / "lake", events)
+    rebuild(late, states, DAYS[0])
+    push(states, of_second_day(events))
+    for table in ("requests", "payments"):
+        waiting = late.folder("events", table, DAYS[1])
+        (late.root / zone / table).mkdir(parents=True)
+        waiting.rename(late.root / zone / table / waiting.name)
+
+    for later in (1, 2):
+        rebuild(late, states, DAYS[1] + timedelta(days=later))
+
+    later_us = END_US + 2 * DAY_US
+    assert values(everything(states, later_us)) == offline(lake, later_us)
+    for table in ("requests", "payments"):
+        (late.root / zone / table / waiting.name).rename(late.folder("events", table, DAYS[1]))
+    rebuild(late, states, DAYS[1] + timedelta(days=3))
+    assert values(everything(states, later_us + DAY_US)) == offline(lake, later_us + DAY_US)
 
 
 def test_what_is_pushed_while_the_states_are_rebuilt_is_not_lost(
