@@ -97,11 +97,16 @@ def _replace(states: States, fresh: dict[Slot, Kept], recent: dict[Slot, list[Fa
 
 
 def _move(slot: Slot, state: Kept, *, found: Found, recent: Sequence[Fact], pushed: Sequence[Fact]) -> Move | None:
-    """The fresh state with every fact since its horizon; None where a later day was settled, or nothing is known."""
+    """The fresh state with every fact since its horizon, or the end of one of which nothing is known any more.
+
+    None where a later day was settled, or there is nothing to move.
+    """
     before, facts = state_of(VIEWS[slot.view], found), {fact.id: fact for fact in (*pushed, *recent)}
     gone = [fact.id for fact in sorted(facts.values(), key=lambda fact: fact.us) if not state.push(fact)]
-    if before.horizon_us > state.horizon_us or before.last_us == state.last_us == NEVER:
+    if before.horizon_us > state.horizon_us or (found.state is None and state.last_us == NEVER):
         return None
+    if state.last_us == NEVER:
+        return Move(slot, found.mark, body=b"", seen=b"", facts=[], us=0)
     kept = {fact.id for fact in pushed}
     return moved(slot, state, found.mark, facts=[f for f in recent if f.id not in kept], forgotten=gone)
 

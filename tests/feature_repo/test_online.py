@@ -209,6 +209,18 @@ def test_a_rebuild_does_not_go_back_behind_a_later_one(states: States, lake: Lak
     assert values(everything(states)) == offline(lake)
 
 
+def test_nothing_is_left_of_who_is_in_no_window_any_more(states: States, lake: Lake, tmp_path: Path) -> None:
+    rebuild(lake, states, DAYS[1])
+    request = {**dict.fromkeys(TABLES["requests"].columns), "event_id": "r", "account_id": "back", "num_tokens": 1}
+    push(states, [("requests", {**request, "event_us": END_US + 60 * DAY_US})])
+
+    rebuild(Lake(tmp_path / "empty"), states, DAYS[1] + timedelta(days=60))
+
+    assert states.keys("account_id") == ["back"]
+    assert not any(states.keys(entity) for entity in IDS if entity != "account_id")
+    assert states.facts([Slot("account_activity", "a")]) == [[]]
+
+
 def test_each_event_of_a_call_reads_what_was_before_its_own_moment(states: States, lake: Lake, events: Events) -> None:
     rebuild(lake, states, DAYS[1])
     payments = [event for table, event in of_second_day(events) if table == "payments"]
