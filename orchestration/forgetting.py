@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import duckdb
 import pyarrow.parquet as pq
@@ -73,23 +73,25 @@ class Rows:
 def forget(settings: Settings, account: str) -> Forgotten:
     """Remove an account from log, lake, features, online state, training sets, runs and searches; raises StillWritten.
 
-    Doing it again, or after a kill, removes what is left.
+    Doing it again, or after a kill or a failure, removes what is left, and says what is left again. What lies online
+    goes first, while the lake can still tell what that is.
     """
     done, lake, vault = Forgotten(), settings.lake, Vault(settings.home / "keys")
     _bring_back(settings, vault, done)
     names = (account, pseudonym(account, vault))
     with lake.connect() as connection:
         _lay_names(connection, lake, names)
+        if states := forget_online(settings.home, {ENTITY: names}, redis=settings.redis):
+            done.rows["online state"] = states
         for _ in range(_MAX_PASSES):
-            if not sum([_take_out(connection, rows, done) for rows in _everywhere(settings, lake)]):
+            if not sum([_take_out(connection, settings, rows, done) for rows in _everywhere(settings, lake)]):
                 break
         _redact_reports(connection, lake)
     _sweep(lake)
-    if states := forget_online(settings.home, ENTITY, names, redis=settings.redis):
-        done.rows["online state"] = states
+    _count_again(settings)
     if any(place.startswith("quarantine/") for place in done.rows):
         done.left.append("Dagster's event log: the report of a refused batch may name ids of its events")
-    done.left += _trained_with(settings, done)
+    done.left += _trained_with(settings)
     return done
 
 
@@ -139,7 +141,7 @@ def _everywhere(settings: Settings, lake: Lake) -> Iterator[Rows]:
             yield Rows(file, f"{folder.name}/{detector}/{made}", tables.get(detector, ""))
 
 
-def _take_out(connection: duckdb.DuckDBPyConnection, rows: Rows, done: Forgotten) -> int:
+def _take_out(connection: duckdb.DuckDBPyConnection, settings: Settings, rows: Rows, done: Forgotten) -> int:
     """Write a file again without the rows about the account, or remove it when nothing else is in it."""
     if not (about := _about(rows)):
         if (
@@ -154,6 +156,7 @@ def _take_out(connection: duckdb.DuckDBPyConnection, rows: Rows, done: Forgotten
     [(num_rows, num_about)] = connection.execute(counted).fetchall()
     if not num_about:
         return 0
+    _mark(settings, rows)
     if num_about == num_rows:
         rows.file.unlink(missing_ok=True)
     else:
@@ -161,20 +164,43 @@ def _take_out(connection: duckdb.DuckDBPyConnection, rows: Rows, done: Forgotten
         kept = f"SELECT * FROM {source} WHERE NOT coalesce({about}, false)"  # noqa: S608
         connection.execute(f"COPY ({kept}) TO {literal(str(partial))} (FORMAT parquet, COMPRESSION zstd)")
         os.replace(partial, rows.file)  # noqa: PTH105
-    _note_in_manifest(rows.file)
     done.rows[rows.place] += num_about
     return int(num_about)
 
 
-def _note_in_manifest(file: Path) -> None:
-    """A training set goes on saying what it holds."""
-    path = file.with_name("manifest.json")
-    if path.exists():
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-        content = file.read_bytes() if file.exists() else b""
-        num_rows = pq.read_metadata(file).num_rows if content else 0
-        manifest |= {"num_rows": num_rows, "sha256": hashlib.sha256(content).hexdigest(), "was_reduced": True}
-        path.write_text(json.dumps(manifest, indent=1), encoding="utf-8")
+def _manifests(settings: Settings) -> Iterator[Path]:
+    """What training sets say of themselves, and their copies that runs were trained with."""
+    yield from settings.training_sets.glob("*/*/manifest.json")
+    yield from settings.runs.glob("*/*/training_set.json")
+
+
+def _mark(settings: Settings, rows: Rows) -> None:
+    """Note, before a file of a training set or of a run changes, that rows of it are forgotten."""
+    for path in _manifests(settings):
+        if path.parent in rows.file.parents:
+            _note(path, {"was_reduced": True})
+
+
+def _count_again(settings: Settings) -> None:
+    """Let a training set go on saying what it holds, also where this was killed right after rows of it had gone."""
+    for path in _manifests(settings):
+        if _was_reduced(path):
+            file = path.with_name("data.parquet" if path.stem == "manifest" else f"{path.stem}.parquet")
+            content = file.read_bytes() if file.exists() else b""
+            num_rows = pq.read_metadata(file).num_rows if content else 0
+            _note(path, {"num_rows": num_rows, "sha256": hashlib.sha256(content).hexdigest()})
+
+
+def _was_reduced(manifest: Path) -> bool:
+    return bool(json.loads(manifest.read_text(encoding="utf-8")).get("was_reduced"))
+
+
+def _note(manifest: Path, facts: dict[str, Any]) -> None:
+    said = json.loads(manifest.read_text(encoding="utf-8"))
+    if said | facts != said:
+        partial = manifest.with_name(f".{manifest.name}.forgetting")
+        partial.write_text(json.dumps(said | facts, indent=1), encoding="utf-8")
+        partial.replace(manifest)
 
 
 def _sweep(lake: Lake) -> None:
@@ -216,12 +242,12 @@ def _redact_reports(connection: duckdb.DuckDBPyConnection, lake: Lake) -> None:
             report.write_text(redacted, encoding="utf-8")
 
 
-def _trained_with(settings: Settings, done: Forgotten) -> list[str]:
-    """Releases whose run held rows of the account: no weight can be taken out of them, they can only be followed."""
-    runs = {place.split("/")[2]: number for place, number in done.rows.items() if place.startswith("runs/")}
+def _trained_with(settings: Settings) -> list[str]:
+    """Releases whose run held rows of a forgotten account: weights cannot lose them, releases can only be followed."""
+    reduced = {path.parent.name for path in _manifests(settings) if path.stem != "manifest" and _was_reduced(path)}
     return [
-        f"release {release.name} {release.digest[:12]} was trained in run {run_id}, which held rows of the account: "
-        f"its weights are as they were; train and release again, and revoke it"
+        f"release {release.name} {release.digest[:12]} was trained in run {run_id}, which held rows of a forgotten "
+        f"account: its weights are as they were; train and release again, and revoke it"
         for release in (sealed_bundles(settings.releases) if settings.releases.exists() else [])
-        if (run_id := str(release.facts.get("run_id"))) in runs
+        if (run_id := str(release.facts.get("run_id"))) in reduced
     ]

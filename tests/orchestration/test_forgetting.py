@@ -1,6 +1,8 @@
+import hashlib
 import json
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -9,6 +11,7 @@ import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import redis
 from typer.testing import CliRunner
 
 from feature_repo.compute import compute_days
@@ -23,6 +26,7 @@ from orchestration.cli import app
 from orchestration.forgetting import Forgotten, StillWritten, forget
 from orchestration.settings import Settings
 from orchestration.validation import validate_batch
+from serving.bundle import seal
 from serving.decision_log import DecisionLog
 from serving.privacy import pseudonym
 from serving.record import decode, encode
@@ -156,6 +160,48 @@ def test_nothing_of_a_forgotten_account_is_left_in_any_file(lived_in: Settings, 
         assert connection.execute("SELECT count(*) FROM payments").fetchall() == [(2 * 180,)]
         assert connection.execute("SELECT event_id FROM decisions").fetchall() == [("r1",)]
     assert forget(lived_in, ANN) == Forgotten()
+
+
+def trained_with_her(settings: Settings) -> Path:
+    """The run of a release, with its training set and what that says of itself."""
+    run = settings.runs / "payment_fraud" / "run1"
+    run.mkdir(parents=True)
+    pq.write_table(with_ann(payments(FIRST)), run / "training_set.parquet")
+    (run / "training_set.json").write_text('{"num_rows": 200, "sha256": "that of before"}')
+    (settings.home / "bundle").mkdir()
+    seal(settings.home / "bundle", settings.releases, kind="release", name="payment_fraud", facts={"run_id": "run1"})
+    return run
+
+
+def test_while_the_online_store_is_away_nothing_is_forgotten(settings: Settings, lake: Lake) -> None:
+    lake.write("events", "payments", with_ann(payments(FIRST)), day=FIRST)
+
+    with pytest.raises(redis.ConnectionError):
+        forget(replace(settings, redis="127.0.0.1:1,db=0"), ANN)
+
+    assert forget(settings, ANN).rows == {"events/payments": 20}
+
+
+def test_a_release_that_was_trained_with_the_account_is_named_each_time(settings: Settings) -> None:
+    trained_with_her(settings)
+
+    first, second = forget(settings, ANN), forget(settings, ANN)
+
+    assert first.rows == {"runs/payment_fraud/run1": 20}
+    assert second.left == first.left
+    assert "was trained in run run1" in first.left[0]
+
+
+def test_a_training_set_says_what_it_holds_even_after_a_kill_in_the_middle(settings: Settings) -> None:
+    run = trained_with_her(settings)
+    forget(settings, ANN)
+    (run / "training_set.json").write_text('{"num_rows": 200, "sha256": "that of before", "was_reduced": true}')
+
+    forget(settings, ANN)
+
+    content = (run / "training_set.parquet").read_bytes()
+    says = json.loads((run / "training_set.json").read_text())
+    assert says == {"num_rows": 180, "sha256": hashlib.sha256(content).hexdigest(), "was_reduced": True}
 
 
 def test_a_segment_that_is_not_sealed_when_asked_is_said_aloud(
