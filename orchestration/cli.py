@@ -94,8 +94,10 @@ def import_(
 
     from orchestration.importing import import_events, load_mapping
     from orchestration.settings import Settings
+    from serving.vault import Vault
 
-    report = import_events(Settings.from_environment().lake, source, load_mapping(mapping))
+    settings = Settings.from_environment()
+    report = import_events(settings.lake, source, load_mapping(mapping), vault=Vault(settings.home / "keys"))
     Console().print(report.to_table())
     raise typer.Exit(0 if report.num_rejected == 0 else 3)
 
