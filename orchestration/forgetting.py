@@ -90,7 +90,7 @@ def forget(settings: Settings, account: str) -> Forgotten:
         for _ in range(_MAX_PASSES):
             if not sum([_take_out(connection, settings, rows, done) for rows in _everywhere(settings, lake)]):
                 break
-        _redact_reports(connection, lake)
+        _redact_reports(connection, lake, done)
     _sweep(lake)
     _count_again(settings)
     if any(place.startswith("quarantine/") for place in done.rows):
@@ -274,7 +274,7 @@ def _is_read(file: Path) -> bool:
     return file.suffix == ".csv" or not file.exists() or is_readable(file)
 
 
-def _redact_reports(connection: duckdb.DuckDBPyConnection, lake: Lake) -> None:
+def _redact_reports(connection: duckdb.DuckDBPyConnection, lake: Lake, done: Forgotten) -> None:
     """A report about a refused batch may name events as examples."""
     from orchestration.validation import Report  # brings Great Expectations, which most homes can do without here
 
@@ -283,7 +283,11 @@ def _redact_reports(connection: duckdb.DuckDBPyConnection, lake: Lake) -> None:
         for reported in (table, "labels"):
             ids.setdefault(reported, set()).add(id_)
     for file in lake.root.glob("quarantine/*/day=*/report.json"):
-        report = Report.from_json(file.read_text(encoding="utf-8"))
+        try:
+            report = Report.from_json(file.read_text(encoding="utf-8"))
+        except ValueError:  # its writer was killed
+            done.left.append(f"{'/'.join(_place(lake, file))}: {file.parent.name}/report.json is no report")
+            continue
         redacted = report.without(ids.get(report.table, ()))
         if redacted != report:
             for name, text in redacted.files().items():

@@ -223,6 +223,14 @@ def test_a_report_names_the_events_of_others_as_before(settings: Settings, lake:
     assert (folder / "report.md").read_text() == after.to_markdown()
 
 
+def test_half_a_report_is_named_as_left(settings: Settings, lake: Lake) -> None:
+    half = lake.folder("quarantine", "payments", FIRST) / "report.json"
+    half.parent.mkdir(parents=True)
+    half.write_text('{"table": "payments", "day"')
+
+    assert forget(settings, ANN).left == [f"quarantine/payments: day={FIRST}/report.json is no report"]
+
+
 def test_while_the_online_store_is_away_nothing_is_forgotten(settings: Settings, lake: Lake) -> None:
     lake.write("events", "payments", with_ann(payments(FIRST)), day=FIRST)
 
