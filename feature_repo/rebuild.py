@@ -2,12 +2,13 @@
 
 The lake settles what is older than the last day that it holds; the facts of that day stand by themselves, with their
 ids, next to those that were pushed. So a fact that reached the service and not yet the lake, or the lake and not the
-service, counts once, and a fact of that day finds its place whenever it arrives.
+service, counts once, and a fact of that day finds its place whenever it arrives. A day of which files still wait, or
+were refused and are not corrected yet, is not settled for a week: until then its facts stand by themselves too.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from datetime import date
+from datetime import date, timedelta
 from typing import Any
 
 import duckdb
@@ -15,7 +16,7 @@ import duckdb
 from feature_repo import text
 from feature_repo.compute import bound_tables
 from feature_repo.facts import Slot, fact_id, value_of
-from feature_repo.lake import DAY_US, Lake, start_us
+from feature_repo.lake import DAY_US, Lake, Zone, start_us
 from feature_repo.profile import Profile
 from feature_repo.push import MAX_ROUNDS, Kept, moved, nothing, state_of
 from feature_repo.state import NEVER, Fact, Shape, State
@@ -25,6 +26,7 @@ from feature_repo.windows import VIEWS
 
 _BATCH = 500
 _PART = 100_000  # entities in memory at once
+_WAIT = timedelta(days=7)  # for the correction of a refused batch; the facts of as many days are then kept one by one
 
 
 def rebuild(lake: Lake, states: States, day: date) -> dict[str, int]:
@@ -37,35 +39,52 @@ def rebuild(lake: Lake, states: States, day: date) -> dict[str, int]:
 
 
 def _rebuild(lake: Lake, states: States, view: View, day: date) -> int:
-    horizon_us, num = start_us(day), 0
+    horizon, num = _horizon(lake, states, view, day), 0
+    horizon_us = start_us(horizon)
     with lake.connect() as connection:
-        bound_tables(connection, lake, view, first=day, last=day)
-        _take_facts(connection, view, end_us=horizon_us + DAY_US)
+        bound_tables(connection, lake, view, first=horizon, last=day)
+        _take_facts(connection, view, end_us=start_us(day) + DAY_US)
         of_lake = {entity for (entity,) in _rows(connection, "SELECT DISTINCT entity FROM known")}
         only_pushed = sorted(set(states.keys(view.entity)) - of_lake)
         num_parts = 1 + len(of_lake) // _PART
         for part in range(num_parts):
             of_part = f"SELECT * FROM known WHERE hash(entity) % {num_parts} = {part}"  # noqa: S608
             connection.execute(f"CREATE OR REPLACE TEMP VIEW part AS {of_part}")
-            settled, of_day = _settled(connection, view, horizon_us), _facts_of_day(connection, view, horizon_us)
-            for keys in _batches(sorted({*settled, *of_day})):
+            settled, recent = _settled(connection, view, horizon_us), _facts_since(connection, view, horizon_us)
+            for keys in _batches(sorted({*settled, *recent})):
                 fresh = {Slot(view.name, key): settled.get(key) or nothing(view, horizon_us) for key in keys}
-                num += _replace(states, fresh, {slot: of_day.get(slot.key, []) for slot in fresh})
+                num += _replace(states, fresh, {slot: recent.get(slot.key, []) for slot in fresh})
     for keys in _batches(only_pushed):
         num += _replace(states, {Slot(view.name, key): nothing(view, horizon_us) for key in keys}, {})
     return num
 
 
-def _replace(states: States, fresh: dict[Slot, Kept], of_day: dict[Slot, list[Fact]]) -> int:
+def _horizon(lake: Lake, states: States, view: View, day: date) -> date:
+    """The first day that is not settled: up to `day`, one of which files wait and that was not settled before."""
+    zones: tuple[Zone, ...] = ("inbox", "quarantine")
+    found = {found for table in view.tables for zone in zones for found in lake.days(zone, table)}
+    waiting = sorted(found for found in found if day - _WAIT <= found < day)
+    if not waiting:
+        return day
+    settled_us = max((_settled_until(states, view, keys) for keys in _batches(states.keys(view.entity))), default=0)
+    return next((found for found in waiting if start_us(found) >= settled_us), day)
+
+
+def _settled_until(states: States, view: View, keys: Sequence[str]) -> int:
+    found = states.find({Slot(view.name, key): () for key in keys})
+    return max(state_of(view, one).horizon_us for one in found)
+
+
+def _replace(states: States, fresh: dict[Slot, Kept], recent: dict[Slot, list[Fact]]) -> int:
     """Put fresh states in the place of those that are there; what is pushed meanwhile is read again and taken in."""
     num = 0
     for _ in range(MAX_ROUNDS):
         found = states.find(dict.fromkeys(fresh, ()))
         pushed = states.facts(list(fresh))
         moves = [
-            _move(slot, settled.copy(), found=before, of_day=of_day.get(slot, []), pushed=facts)
+            _move(slot, settled.copy(), found=before, recent=recent.get(slot, []), pushed=facts)
             for (slot, settled), before, facts in zip(fresh.items(), found, pushed, strict=True)
-            if before.state is not None or slot in of_day
+            if before.state is not None or slot in recent
         ]
         wanted = [move for move in moves if move]
         done = states.move(wanted)
@@ -77,14 +96,19 @@ def _replace(states: States, fresh: dict[Slot, Kept], of_day: dict[Slot, list[Fa
     raise TimeoutError(f"{len(fresh)} states were moved by others {MAX_ROUNDS} times in a row")
 
 
-def _move(slot: Slot, state: Kept, *, found: Found, of_day: Sequence[Fact], pushed: Sequence[Fact]) -> Move | None:
-    """The fresh state with every fact since its horizon; None where a later day was settled, or nothing is known."""
-    before, facts = state_of(VIEWS[slot.view], found), {fact.id: fact for fact in (*pushed, *of_day)}
+def _move(slot: Slot, state: Kept, *, found: Found, recent: Sequence[Fact], pushed: Sequence[Fact]) -> Move | None:
+    """The fresh state with every fact since its horizon, or the end of one of which nothing is known any more.
+
+    None where a later day was settled, or there is nothing to move.
+    """
+    before, facts = state_of(VIEWS[slot.view], found), {fact.id: fact for fact in (*pushed, *recent)}
     gone = [fact.id for fact in sorted(facts.values(), key=lambda fact: fact.us) if not state.push(fact)]
-    if before.horizon_us > state.horizon_us or before.last_us == state.last_us == NEVER:
+    if before.horizon_us > state.horizon_us or (found.state is None and state.last_us == NEVER):
         return None
+    if state.last_us == NEVER:
+        return Move(slot, found.mark, body=b"", seen=b"", facts=[], us=0)
     kept = {fact.id for fact in pushed}
-    return moved(slot, state, found.mark, facts=[f for f in of_day if f.id not in kept], forgotten=gone)
+    return moved(slot, state, found.mark, facts=[f for f in recent if f.id not in kept], forgotten=gone)
 
 
 def _batches(keys: Sequence[str]) -> Iterator[Sequence[str]]:
@@ -99,7 +123,7 @@ def _take_facts(connection: duckdb.DuckDBPyConnection, view: View, *, end_us: in
     connection.execute(f"CREATE TEMP TABLE known AS {known}")
 
 
-def _facts_of_day(connection: duckdb.DuckDBPyConnection, view: View, horizon_us: int) -> dict[str, list[Fact]]:
+def _facts_since(connection: duckdb.DuckDBPyConnection, view: View, horizon_us: int) -> dict[str, list[Fact]]:
     columns = ", ".join(["entity", "kind", "event_id", "us", *view.sums, *view.values])
     facts: dict[str, list[Fact]] = {}
     for entity, kind, event_id, us, *said in _rows(

@@ -51,7 +51,10 @@ class Found:
 
 @dataclass(frozen=True)
 class Move:
-    """A state in the place of the one with `mark`, the facts that it took in, and the ids of those it outlived."""
+    """A state in the place of the one with `mark`, the facts that it took in, and the ids of those it outlived.
+
+    Without a body it leaves nothing of the entity in the view.
+    """
 
     slot: Slot
     mark: bytes
@@ -64,7 +67,7 @@ class Move:
     @property
     def state(self) -> bytes:
         """The body with a mark of its own."""
-        return self.body + os.urandom(MARK)
+        return self.body and self.body + os.urandom(MARK)
 
 
 class States(Protocol):

@@ -20,10 +20,16 @@ from feature_repo.windows import VIEWS
 STATES_KEPT_S = 40 * 86_400  # past the TTL of every view; whatever is alive is rebuilt each night
 _BATCH = 500
 # KEYS: the entity's hash, and the facts of the slot. ARGV: mark, field, state, field, seen, field, timestamp, how long
-# to keep both, the number of facts that are forgotten, their ids, and then the id and content of each that is new.
+# to keep both, the number of facts that are forgotten, their ids, and then the id and content of each that is new. An
+# empty state ends both.
 _MOVE = """
 local before = redis.call('HGET', KEYS[1], ARGV[2])
 if (before and string.sub(before, -8) or '') ~= ARGV[1] then return 0 end
+if ARGV[3] == '' then
+    redis.call('HDEL', KEYS[1], ARGV[2], ARGV[4], ARGV[6])
+    redis.call('DEL', KEYS[2])
+    return 1
+end
 redis.call('HSET', KEYS[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[7])
 redis.call('EXPIRE', KEYS[1], ARGV[8])
 for i = 10, 9 + ARGV[9] do redis.call('HDEL', KEYS[2], ARGV[i]) end
@@ -101,7 +107,7 @@ class RedisStates:
         keys = [self._key(VIEWS[view].entity, move.slot.key), self._facts_key(move.slot)]
         arguments: list[Any] = [move.mark]
         for column, value in ((layout.STATE, move.state), (layout.SEEN, move.seen)):
-            arguments += [layout.redis_field(view, column), layout.to_value(value)]
+            arguments += [layout.redis_field(view, column), layout.to_value(value) if move.body else b""]
         arguments += [layout.redis_timestamp_field(view), layout.to_timestamp(move.us), STATES_KEPT_S]
         arguments += [len(move.forgotten), *map(_id, move.forgotten)]
         for fact in move.facts:
@@ -136,7 +142,17 @@ class RedisStates:
 
     def _facts_key(self, slot: Slot) -> bytes:
         """In the same slot of a cluster as the entity's hash: what stands in braces decides."""
-        return b"facts:%b:{%b}" % (slot.view.encode(), self._key(VIEWS[slot.view].entity, slot.key))
+        return _facts_name(slot.view, self._key(VIEWS[slot.view].entity, slot.key))
+
+
+def names_of(entity: str, key: str, project: str) -> list[bytes]:
+    """Every name under which something of an entity is kept."""
+    name = _prefix(entity) + layout.entity_key_suffix(key) + project.encode()
+    return [name, *(_facts_name(view.name, name) for view in VIEWS.values() if view.entity == entity)]
+
+
+def _facts_name(view: str, name: bytes) -> bytes:
+    return b"facts:%b:{%b}" % (view.encode(), name)
 
 
 @lru_cache

@@ -99,6 +99,10 @@ class SqliteStates:
         row = connection.execute(before, (key, layout.STATE)).fetchone()
         if (row[0][-MARK:] if row else b"") != move.mark:
             return False
+        if not move.body:
+            for of_key in (table, f"{table}_facts"):
+                connection.execute(f'DELETE FROM "{of_key}" WHERE entity_key = ?', (key,))  # noqa: S608
+            return True
         moment = move.us // 1_000_000  # Feast reads timestamps as whole seconds
         for column, value in ((layout.STATE, move.state), (layout.SEEN, move.seen)):
             row = (key, column, layout.to_value(value), moment, moment)

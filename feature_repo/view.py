@@ -23,6 +23,8 @@ LATE_US = 2 * DAY  # as in facts_*.sql
 MICRO = 1_000_000  # amounts are summed as whole millionths, so that the order of addition does not matter
 SQUARE = 100  # and their squares as whole hundredths
 VERDICTS = ("verdicts", "frauds", "genuine")  # the kinds of facts that labels are: all of them, and by what they say
+# Which tables of the lake a kind of fact is taken from, where it does not bear the table's own name.
+_TABLES = {"signups": ("accounts",), **dict.fromkeys(VERDICTS, ("labels", "payments"))}
 
 Kind = Literal["count", "sum", "mean", "distinct", "since", "age", "latest"]
 
@@ -103,6 +105,11 @@ class View:
     def is_of_verdicts(self) -> bool:
         """Whether it is about verdicts, which become known long after what they judge."""
         return bool(set(VERDICTS) & set(self.facts))
+
+    @property
+    def tables(self) -> set[str]:
+        """The tables of the lake that its facts are taken from."""
+        return {table for kind in self.facts for table in _TABLES.get(kind, (kind,))}
 
     @property
     def windows(self) -> list[Window]:

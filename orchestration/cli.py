@@ -97,8 +97,10 @@ def import_(
 
     from orchestration.importing import import_events, load_mapping
     from orchestration.settings import Settings
+    from serving.vault import Vault
 
-    report = import_events(Settings.from_environment().lake, source, load_mapping(mapping), replace=replace)
+    settings, known = Settings.from_environment(), load_mapping(mapping)
+    report = import_events(settings.lake, source, known, vault=Vault(settings.home / "keys"), replace=replace)
     Console().print(report.to_table())
     raise typer.Exit(0 if report.num_rejected == 0 else 3)
 

@@ -17,7 +17,9 @@ from feature_repo.lake import DAY_US, Lake, Zone, literal, start_us
 from feature_repo.tables import TABLES
 from orchestration.batches import withdraw
 from orchestration.import_sql import judged_sql, named_sql
-from orchestration.mapping import Mapping, load_mapping, quoted
+from orchestration.mapping import HASH, Mapping, load_mapping, quoted
+from serving.privacy import pseudonym
+from serving.vault import Vault
 
 if TYPE_CHECKING:
     from rich.table import Table as RichTable
@@ -82,7 +84,9 @@ class ImportReport:
         return table
 
 
-def import_events(lake: Lake, source: Path, mapping: Mapping, *, replace: bool = False) -> ImportReport:
+def import_events(
+    lake: Lake, source: Path, mapping: Mapping, *, vault: Vault | None = None, replace: bool = False
+) -> ImportReport:
     """Bring the events and labels of a CSV, JSONL or Parquet file, or of a folder of them, into the inbox.
 
     Every row keeps the lake's contract or is refused. The files are named for mapping and path of the source, so a
@@ -92,11 +96,15 @@ def import_events(lake: Lake, source: Path, mapping: Mapping, *, replace: bool =
     also from what was accepted. Training sets made afterwards hold nothing of them, but features do: materialize in
     Dagster those of the withdrawn days and of the later days that their windows reach. A file that is gone from a
     folder is not noticed.
+    Ids that a mapping hashes are hashed with the key in `vault`, as the service hashes them.
     Raises ValueError for a file that cannot be read at all or lacks a column that the mapping names.
     """
+    assert vault is not None or not mapping.hashes, "a mapping hashes ids, and there is no key to hash them with"
     report = ImportReport()
     for file in _files(source):
         with lake.connect() as connection:
+            if vault is not None:
+                _let_hash(connection, vault)
             _read(connection, file, mapping)
             _judge(connection, mapping)
             _count(connection, file, report=report)
@@ -121,6 +129,13 @@ def _files(source: Path) -> list[Path]:
     if not files or not all(f.suffix in READERS and f.is_file() for f in files):
         raise ValueError(f"{source} is not a file or a folder of {', '.join(sorted(READERS))}")
     return files
+
+
+def _let_hash(connection: duckdb.DuckDBPyConnection, vault: Vault) -> None:
+    def hashed(value: str) -> str:
+        return pseudonym(value, vault)
+
+    connection.create_function(HASH, hashed)
 
 
 def _read(connection: duckdb.DuckDBPyConnection, file: Path, mapping: Mapping) -> None:

@@ -14,6 +14,7 @@ from training.policy import Contract
 
 TRUTH_VALUES = {"1": 1, "0": 0, "1.0": 1, "0.0": 0, "true": 1, "false": 0}
 _LABEL = LABELS.columns["label"].pattern or ""
+HASH = "pseudonym"  # a function of the connection that reads the file: it holds the key
 UNITS_US = {"seconds": 1_000_000, "milliseconds": 1_000, "microseconds": 1}
 
 
@@ -26,7 +27,7 @@ class Value(Contract):
     values: dict[str, str] = {}  # renames; a value that is not named here stays as it is
     prefix: str = ""
     default: str | None = None  # in place of null
-    is_hashed: bool = False  # an id that must not be seen in the lake
+    is_hashed: bool = False  # an id that must not be seen in the lake: the service knows it by the same hash
 
     @model_validator(mode="after")
     def _one_origin(self) -> Self:
@@ -54,7 +55,7 @@ class Value(Contract):
         if self.default is not None:
             found = f"coalesce({found}, {literal(self.default)})"
         if self.is_hashed:
-            found = f"substr(sha256({found}), 1, 32)"
+            found = f"{HASH}({found})"
         return f"{literal(self.prefix)} || {found}" if self.prefix else found
 
 
@@ -198,6 +199,11 @@ class Mapping(Contract):
         if not 0 < self.sampling_probability <= 1:
             raise ValueError(f"sampling_probability is {self.sampling_probability}; it must lie in (0, 1]")
         return self
+
+    @property
+    def hashes(self) -> bool:
+        """Whether it takes a key to read the file."""
+        return any(value.is_hashed for value in (self.event_id, *self.columns.values()))
 
     @property
     def source_columns(self) -> tuple[str, ...]:

@@ -3,9 +3,10 @@
 import json
 import tempfile
 from collections.abc import Collection, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, date, datetime
 from pathlib import Path
+from typing import Self
 
 import duckdb
 
@@ -40,6 +41,25 @@ class Report:
     def reason(self) -> str:
         """One line that says why a batch was refused; empty for a good one."""
         return "; ".join(f"{o.column or 'batch'}: {o.expectation} ({o.num_bad} bad)" for o in self.refusals[:3])
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """Read what `to_json` wrote."""
+        said = json.loads(text)
+        outcomes = tuple(Outcome(**outcome | {"examples": tuple(outcome["examples"])}) for outcome in said["outcomes"])
+        return cls(said["table"], date.fromisoformat(said["day"]), said["num_rows"], outcomes, said["is_standing"])
+
+    def without(self, ids: Collection[str]) -> Self:
+        """The report with other words in the place of some examples."""
+        outcomes = [
+            replace(outcome, examples=tuple("forgotten" if id_ in ids else id_ for id_ in outcome.examples))
+            for outcome in self.outcomes
+        ]
+        return replace(self, outcomes=tuple(outcomes))
+
+    def files(self) -> dict[str, str]:
+        """What lies beside a refused batch."""
+        return {"report.json": self.to_json(), "report.md": self.to_markdown()}
 
     def to_json(self) -> str:
         """The whole report, for machines."""
@@ -131,7 +151,7 @@ def _settle(lake: Lake, batch: Batch, report: Report) -> Report:
     if report.passed:
         batches.accept(lake, batch)
     else:
-        batches.quarantine(lake, batch, {"report.json": report.to_json(), "report.md": report.to_markdown()})
+        batches.quarantine(lake, batch, report.files())
     return report
 
 

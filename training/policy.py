@@ -126,7 +126,10 @@ class Privacy(Contract):
 
     A text that is not kept is read once and forgotten: it is neither logged nor trained on. The columns in `hashed` are
     replaced by a keyed hash before features are read, so the lake knows those entities by it alone. After
-    `retention_days` decisions go, and the events of a table when every policy that reads it lets them; null: never.
+    `retention_days` decisions go, and the events of a table when every policy that reads it lets them; null: never. An
+    account whose signup went that way is one without an age, a plan and a domain from the next rebuild on, however
+    active it is: where these features matter, keep for longer than accounts live. Training sets, runs and searches
+    keep their rows; whoever wants them gone deletes their folders.
     """
 
     keeps_text: bool = True

@@ -7,15 +7,13 @@ from typing import Any
 
 import dagster as dg
 
-from feature_repo.view import VERDICTS, Feature, View
+from feature_repo.view import Feature, View
 from feature_repo.windows import asked_at
 from orchestration.detectors import read_detectors
 from orchestration.settings import Settings
 from orchestration.stages import days
 from orchestration.stages.lake import OWNERS
 
-# Which tables of the lake a kind of fact is taken from, where it does not bear the table's own name.
-_TABLES = {"signups": ("accounts",), **dict.fromkeys(VERDICTS, ("labels", "payments"))}
 _IS_MISSING = dg.AutomationCondition.missing() & ~dg.AutomationCondition.will_be_requested()
 _CHECK_FAILED = dg.AutomationCondition.any_checks_match(dg.AutomationCondition.check_failed(), blocking_only=True)
 
@@ -34,7 +32,7 @@ def as_soon_as_valid(*needed: Sequence[str]) -> "dg.AutomationCondition[dg.Asset
 def feature_view(view: View, partitions: dg.PartitionsDefinition) -> dg.AssetsDefinition:
     """Compute a view's rows of each day from the events that its windows reach."""
     asked = asked_at(view)
-    tables = {table for fact in view.facts for table in _TABLES.get(fact, (fact,))} | set(asked)
+    tables = view.tables | set(asked)
     columns = [dg.TableColumn(f.name, f.dtype, description=_meaning(f)) for f in view.features]
 
     @dg.asset(

@@ -7,6 +7,7 @@ import pyarrow as pa
 from feature_repo.lake import Lake
 from orchestration.demo_real import MAPPINGS
 from orchestration.importing import import_events, load_mapping
+from serving.vault import Vault
 from tests.bench.harness import DATA
 from training.detector import DetectorSpec
 from training.fit_config import FitConfig
@@ -23,7 +24,7 @@ _OWN = ("event_id", "event_us", "illicit", "split", "sampling_probability")
 def accounts(folder: Path) -> tuple[DetectorSpec, pa.Table]:
     """A detector of reported accounts, and its training set with the published splits."""
     lake = Lake(folder / "lake")
-    import_events(lake, SOURCE, load_mapping(MAPPINGS / "ethereum_accounts.yaml"))
+    import_events(lake, SOURCE, load_mapping(MAPPINGS / "ethereum_accounts.yaml"), vault=Vault(folder / "keys"))
     with lake.connect() as connection:
         rows = connection.sql(_ROWS.format(labels=lake.select("inbox", "labels"), source=SOURCE)).to_arrow_table()
     totals = [field for field in rows.schema if field.name not in _OWN]

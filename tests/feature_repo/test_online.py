@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import threading
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -152,6 +152,29 @@ def test_the_nightly_rebuild_changes_nothing_that_was_pushed(states: States, lak
     assert values(everything(states)) == streamed == offline(lake)
 
 
+@pytest.mark.parametrize("zone", ["inbox", "quarantine"])
+def test_what_was_pushed_on_a_day_whose_batch_waits_outlives_later_rebuilds_and_counts_once_when_it_is_let_in(
+    states: States, tmp_path: Path, lake: Lake, events: Events, zone: str
+) -> None:
+    late = laid_down(tmp_path / "lake", events)
+    rebuild(late, states, DAYS[0])
+    push(states, of_second_day(events))
+    for table in ("requests", "payments"):
+        waiting = late.folder("events", table, DAYS[1])
+        (late.root / zone / table).mkdir(parents=True)
+        waiting.rename(late.root / zone / table / waiting.name)
+
+    for later in (1, 2):
+        rebuild(late, states, DAYS[1] + timedelta(days=later))
+
+    later_us = END_US + 2 * DAY_US
+    assert values(everything(states, later_us)) == offline(lake, later_us)
+    for table in ("requests", "payments"):
+        (late.root / zone / table / waiting.name).rename(late.folder("events", table, DAYS[1]))
+    rebuild(late, states, DAYS[1] + timedelta(days=3))
+    assert values(everything(states, later_us + DAY_US)) == offline(lake, later_us + DAY_US)
+
+
 def test_what_is_pushed_while_the_states_are_rebuilt_is_not_lost(
     kind: str, project: str, states: States, tmp_path: Path, lake: Lake, events: Events
 ) -> None:
@@ -184,6 +207,18 @@ def test_a_rebuild_does_not_go_back_behind_a_later_one(states: States, lake: Lak
     rebuild(lake, states, DAYS[0])
 
     assert values(everything(states)) == offline(lake)
+
+
+def test_nothing_is_left_of_who_is_in_no_window_any_more(states: States, lake: Lake, tmp_path: Path) -> None:
+    rebuild(lake, states, DAYS[1])
+    request = {**dict.fromkeys(TABLES["requests"].columns), "event_id": "r", "account_id": "back", "num_tokens": 1}
+    push(states, [("requests", {**request, "event_us": END_US + 60 * DAY_US})])
+
+    rebuild(Lake(tmp_path / "empty"), states, DAYS[1] + timedelta(days=60))
+
+    assert states.keys("account_id") == ["back"]
+    assert not any(states.keys(entity) for entity in IDS if entity != "account_id")
+    assert states.facts([Slot("account_activity", "a")]) == [[]]
 
 
 def test_each_event_of_a_call_reads_what_was_before_its_own_moment(states: States, lake: Lake, events: Events) -> None:

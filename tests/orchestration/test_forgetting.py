@@ -1,6 +1,8 @@
+import hashlib
 import json
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -9,20 +11,23 @@ import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import redis
 from typer.testing import CliRunner
 
 from feature_repo.compute import compute_days
-from feature_repo.lake import DAY_US, Lake, day_of, start_us
+from feature_repo.lake import DAY_US, Lake, day_of, schema_of, start_us
 from feature_repo.push import push
 from feature_repo.rebuild import rebuild
 from feature_repo.states import open_states
 from feature_repo.store import open_store
+from feature_repo.tables import PAYMENTS
 from feature_repo.training_set import build
 from feature_repo.windows import SERVICES
 from orchestration.cli import app
 from orchestration.forgetting import Forgotten, StillWritten, forget
 from orchestration.settings import Settings
-from orchestration.validation import validate_batch
+from orchestration.validation import Report, validate_batch
+from serving.bundle import seal
 from serving.decision_log import DecisionLog
 from serving.privacy import pseudonym
 from serving.record import decode, encode
@@ -156,6 +161,105 @@ def test_nothing_of_a_forgotten_account_is_left_in_any_file(lived_in: Settings, 
         assert connection.execute("SELECT count(*) FROM payments").fetchall() == [(2 * 180,)]
         assert connection.execute("SELECT event_id FROM decisions").fetchall() == [("r1",)]
     assert forget(lived_in, ANN) == Forgotten()
+
+
+def trained_with_her(settings: Settings) -> Path:
+    """The run of a release, with its training set and what that says of itself."""
+    run = settings.runs / "payment_fraud" / "run1"
+    run.mkdir(parents=True)
+    pq.write_table(with_ann(payments(FIRST)), run / "training_set.parquet")
+    (run / "training_set.json").write_text('{"num_rows": 200, "sha256": "that of before"}')
+    (settings.home / "bundle").mkdir()
+    seal(settings.home / "bundle", settings.releases, kind="release", name="payment_fraud", facts={"run_id": "run1"})
+    return run
+
+
+def test_what_only_the_account_used_goes_and_what_others_use_stays(settings: Settings, lake: Lake) -> None:
+    rows = with_ann(payments(FIRST)).to_pylist()
+    cards = ["card-of-ann" if number % 20 == 0 else "c-shared" for number in range(len(rows))]
+    rows = [row | {"card_id": card} for row, card in zip(rows, cards, strict=True)]
+    lake.write("events", "payments", pa.Table.from_pylist(rows, schema_of(PAYMENTS)), day=FIRST)
+    compute_days(lake, FIRST, FIRST)
+    states = open_states(settings.home, deadline_s=30)
+    rebuild(lake, states, FIRST)
+    assert set(states.keys("card_id")) == {"card-of-ann", "c-shared"}
+
+    done = forget(settings, ANN)
+
+    assert traces(settings.home, [*THEIRS, "card-of-ann"]) == []
+    assert set(states.keys("card_id")) == {"c-shared"}
+    assert done.rows["features/card_activity"] == 10
+
+
+def test_what_runs_and_a_killed_step_left_of_an_event_goes_too(settings: Settings, lake: Lake) -> None:
+    lake.write("events", "payments", with_ann(payments(FIRST)), day=FIRST)
+    staged = lake.folder("events", "payments") / f".accepting-{FIRST}" / "part.parquet"
+    errors = settings.runs / "payment_fraud" / "run" / "label_errors.csv"
+    retired = settings.runs / "no_detector_any_more" / "run" / "predictions.parquet"
+    for file in (staged, errors, retired):
+        file.parent.mkdir(parents=True)
+    pq.write_table(with_ann(payments(FIRST)), staged)
+    errors.write_text(f"label,event_id,verdict\nfraud,p-of-ann-p-{FIRST}-0,1\nfraud,p-{FIRST}-1,0\n")
+    pq.write_table(with_ann(payments(FIRST)).select(["event_id"]), retired)
+
+    forget(settings, ANN)
+
+    assert traces(settings.home, list(THEIRS)) == []
+    assert errors.read_text() == f"label,event_id,verdict\nfraud,p-{FIRST}-1,0\n"
+    assert pq.read_metadata(retired).num_rows == 180
+
+
+def test_a_report_names_the_events_of_others_as_before(settings: Settings, lake: Lake) -> None:
+    rows = with_ann(payments(FIRST, 30)).to_pylist()
+    rows = [row | {"event_id": str(number), "amount": -1.0} for number, row in enumerate(rows)]
+    lake.write("inbox", "payments", pa.Table.from_pylist(rows, schema_of(PAYMENTS)), day=FIRST)
+    before = validate_batch(lake, "payments", FIRST)
+
+    forget(settings, ANN)
+
+    folder = lake.folder("quarantine", "payments", FIRST)
+    after = Report.from_json((folder / "report.json").read_text())
+    assert after == before.without({"0", "10", "20"}) != before
+    assert (folder / "report.md").read_text() == after.to_markdown()
+
+
+def test_half_a_report_is_named_as_left(settings: Settings, lake: Lake) -> None:
+    half = lake.folder("quarantine", "payments", FIRST) / "report.json"
+    half.parent.mkdir(parents=True)
+    half.write_text('{"table": "payments", "day"')
+
+    assert forget(settings, ANN).left == [f"quarantine/payments: day={FIRST}/report.json is no report"]
+
+
+def test_while_the_online_store_is_away_nothing_is_forgotten(settings: Settings, lake: Lake) -> None:
+    lake.write("events", "payments", with_ann(payments(FIRST)), day=FIRST)
+
+    with pytest.raises(redis.ConnectionError):
+        forget(replace(settings, redis="127.0.0.1:1,db=0"), ANN)
+
+    assert forget(settings, ANN).rows == {"events/payments": 20}
+
+
+def test_a_release_that_was_trained_with_the_account_is_named_each_time(settings: Settings) -> None:
+    trained_with_her(settings)
+
+    first, second = forget(settings, ANN), forget(settings, ANN)
+
+    assert first.rows == {"runs/payment_fraud/run1": 20}
+    assert second.left == first.left
+    assert "was trained in run run1" in first.left[0]
+
+
+def test_a_training_set_says_what_it_holds_even_after_a_kill_in_the_middle(settings: Settings) -> None:
+    run = trained_with_her(settings)
+    forget(settings, ANN)
+    (run / "training_set.json").write_text('{"num_rows": 200, "sha256": "that of before", "was_reduced": true}')
+
+    forget(settings, ANN)
+
+    content = (run / "training_set.parquet").read_bytes()
+    says = json.loads((run / "training_set.json").read_text())
+    assert says == {"num_rows": 180, "sha256": hashlib.sha256(content).hexdigest(), "was_reduced": True}
 
 
 def test_a_segment_that_is_not_sealed_when_asked_is_said_aloud(

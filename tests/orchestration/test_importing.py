@@ -15,6 +15,8 @@ from feature_repo.lake import DAY_US, Lake, start_us
 from orchestration.importing import import_events, load_mapping
 from orchestration.mapping import Mapping
 from orchestration.validation import validate_batches
+from serving.privacy import pseudonym
+from serving.vault import Vault
 
 MAPPINGS = sorted((Path(__file__).parents[2] / "orchestration" / "mappings").glob("*.yaml"))
 DATA = Path(os.environ.get("MEWS_DATA", Path(__file__).parents[2].parent / "shared" / "data"))
@@ -52,6 +54,11 @@ def lake(tmp_path: Path) -> Lake:
     return Lake(tmp_path / "lake", memory_limit="1GB")
 
 
+@pytest.fixture
+def vault(tmp_path: Path) -> Vault:
+    return Vault(tmp_path / "keys")
+
+
 def jsonl(folder: Path, *rows: dict[str, str | None], name: str = "rows.jsonl") -> Path:
     file = folder / name
     file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
@@ -77,8 +84,8 @@ def inbox(lake: Lake, table: str = "requests") -> list[dict[str, object]]:
 
 
 @pytest.mark.parametrize("write", [csv, jsonl, parquet])
-def test_a_row_arrives_the_same_from_every_format(lake: Lake, tmp_path: Path, write: type) -> None:
-    report = import_events(lake, write(tmp_path, GOOD), TEXTS)
+def test_a_row_arrives_the_same_from_every_format(lake: Lake, vault: Vault, tmp_path: Path, write: type) -> None:
+    report = import_events(lake, write(tmp_path, GOOD), TEXTS, vault=vault)
 
     noon_us = start_us(lake.days("inbox", "requests")[0]) + DAY_US // 2
     (row,) = inbox(lake)
@@ -87,27 +94,24 @@ def test_a_row_arrives_the_same_from_every_format(lake: Lake, tmp_path: Path, wr
     assert (row["kind"], row["text"], row["num_tokens"]) == ("prompt", "hello", 2)
 
 
-def test_a_hashed_id_is_stable_and_does_not_show_what_it_was(lake: Lake, tmp_path: Path) -> None:
-    import_events(lake, jsonl(tmp_path, GOOD, {**GOOD, "id": "x2"}), TEXTS)
+def test_a_hashed_id_is_the_one_by_which_the_service_knows_it(lake: Lake, vault: Vault, tmp_path: Path) -> None:
+    import_events(lake, jsonl(tmp_path, GOOD, {**GOOD, "id": "x2"}), TEXTS, vault=vault)
 
-    first, second = (row["account_id"] for row in inbox(lake))
-
-    assert first == second
-    assert "ann" not in str(first)
+    assert {row["account_id"] for row in inbox(lake)} == {pseudonym("ann@mail.example", vault)}
 
 
-def test_a_label_that_is_not_known_makes_no_row(lake: Lake, tmp_path: Path) -> None:
+def test_a_label_that_is_not_known_makes_no_row(lake: Lake, vault: Vault, tmp_path: Path) -> None:
     rows = [GOOD, {**GOOD, "id": "x2", "bad": None, "spam": "unsure"}, {**GOOD, "id": "x3", "bad": "0", "spam": "SPAM"}]
 
-    report = import_events(lake, jsonl(tmp_path, *rows), TEXTS)
+    report = import_events(lake, jsonl(tmp_path, *rows), TEXTS, vault=vault)
 
     said = {(row["event_id"], row["label"]): row["value"] for row in inbox(lake, "labels")}
     assert said == {("x1", "toxic"): 1, ("x1", "fraud_spam"): 0, ("x3", "toxic"): 0, ("x3", "fraud_spam"): 1}
     assert sum(report.labels.values()) == 4
 
 
-def test_labels_lie_in_the_day_on_which_they_became_known(lake: Lake, tmp_path: Path) -> None:
-    import_events(lake, jsonl(tmp_path, GOOD), TEXTS)
+def test_labels_lie_in_the_day_on_which_they_became_known(lake: Lake, vault: Vault, tmp_path: Path) -> None:
+    import_events(lake, jsonl(tmp_path, GOOD), TEXTS, vault=vault)
 
     (event_day,), (label_day,) = lake.days("inbox", "requests"), lake.days("inbox", "labels")
 
@@ -135,9 +139,9 @@ def test_labels_lie_in_the_day_on_which_they_became_known(lake: Lake, tmp_path: 
     ],
 )
 def test_a_bad_row_is_refused_by_number_column_and_class_of_value(
-    lake: Lake, tmp_path: Path, flaw: dict[str, str | None], *, column: str, reason: str
+    lake: Lake, vault: Vault, tmp_path: Path, flaw: dict[str, str | None], *, column: str, reason: str
 ) -> None:
-    report = import_events(lake, jsonl(tmp_path, GOOD, {**GOOD, "id": "x2", **flaw}), TEXTS)
+    report = import_events(lake, jsonl(tmp_path, GOOD, {**GOOD, "id": "x2", **flaw}), TEXTS, vault=vault)
 
     (rejection,) = report.rejections
     assert (rejection.row, rejection.column, rejection.reason) == (2, column, reason)
@@ -147,12 +151,12 @@ def test_a_bad_row_is_refused_by_number_column_and_class_of_value(
     assert {row["event_id"] for row in inbox(lake, "labels")} == {"x1"}
 
 
-def test_milliseconds_that_are_read_as_seconds_are_refused_row_by_row(lake: Lake, tmp_path: Path) -> None:
+def test_milliseconds_that_are_read_as_seconds_are_refused_row_by_row(lake: Lake, vault: Vault, tmp_path: Path) -> None:
     seconds = Mapping.model_validate({**TEXTS.model_dump(), "time": {"column": "at", "format": "seconds"}})
     rows = [{**GOOD, "at": "1700000000"}, {**GOOD, "id": "x2", "at": "1700000000000"}]
     rows.append({**GOOD, "id": "x3", "at": "253402300799"})  # its labels would be known a day after the last one
 
-    report = import_events(lake, jsonl(tmp_path, *rows), seconds)
+    report = import_events(lake, jsonl(tmp_path, *rows), seconds, vault=vault)
 
     assert [(r.row, r.column, r.reason) for r in report.rejections] == [
         (2, "event_us", "after the year 9999"),
@@ -161,23 +165,23 @@ def test_milliseconds_that_are_read_as_seconds_are_refused_row_by_row(lake: Lake
     assert [row["event_id"] for row in inbox(lake)] == ["x1"]
 
 
-def test_an_absurd_number_is_no_moment(lake: Lake, tmp_path: Path) -> None:
+def test_an_absurd_number_is_no_moment(lake: Lake, vault: Vault, tmp_path: Path) -> None:
     seconds = Mapping.model_validate({**TEXTS.model_dump(), "time": {"column": "at", "format": "seconds"}})
     rows = [{**GOOD, "id": f"x{i}", "at": at} for i, at in enumerate(["1700000000", "1e30", "-1e30", "1e19"])]
 
-    report = import_events(lake, jsonl(tmp_path, *rows), seconds)
+    report = import_events(lake, jsonl(tmp_path, *rows), seconds, vault=vault)
 
     assert dict(report.reasons) == {("event_us", "not a moment"): 3}
     assert [row["event_id"] for row in inbox(lake)] == ["x0"]
 
 
-def test_an_event_arrives_after_it_happened_and_before_now(lake: Lake, tmp_path: Path) -> None:
+def test_an_event_arrives_after_it_happened_and_before_now(lake: Lake, vault: Vault, tmp_path: Path) -> None:
     arriving = {**TEXTS.model_dump(), "columns": {**TEXTS.model_dump()["columns"], "arrived_us": "bad"}, "labels": {}}
     event_us = 1_772_366_400_000_000  # that of GOOD
     arrivals = [event_us, event_us - 1, 32_472_144_000_000_000]
     rows = [{**GOOD, "id": f"x{i}", "bad": str(at)} for i, at in enumerate(arrivals)]
 
-    report = import_events(lake, jsonl(tmp_path, *rows), Mapping.model_validate(arriving))
+    report = import_events(lake, jsonl(tmp_path, *rows), Mapping.model_validate(arriving), vault=vault)
 
     assert [(r.row, r.column, r.reason) for r in report.rejections] == [
         (2, "arrived_us", "before the event"),
@@ -185,66 +189,68 @@ def test_an_event_arrives_after_it_happened_and_before_now(lake: Lake, tmp_path:
     ]
 
 
-def test_importing_again_changes_nothing(lake: Lake, tmp_path: Path) -> None:
+def test_importing_again_changes_nothing(lake: Lake, vault: Vault, tmp_path: Path) -> None:
     source = jsonl(tmp_path, GOOD, {**GOOD, "id": "x2", "at": "2026-03-02"})
-    import_events(lake, source, TEXTS)
+    import_events(lake, source, TEXTS, vault=vault)
     before = {file: file.stat().st_mtime_ns for file in lake.root.rglob("*.parquet")}
 
-    report = import_events(lake, source, TEXTS)
+    report = import_events(lake, source, TEXTS, vault=vault)
 
     assert (report.num_files_written, report.num_files_unchanged) == (0, 4)
     assert {file: file.stat().st_mtime_ns for file in lake.root.rglob("*.parquet")} == before
 
 
-def test_files_of_one_name_in_two_folders_are_two_sources(lake: Lake, tmp_path: Path) -> None:
+def test_files_of_one_name_in_two_folders_are_two_sources(lake: Lake, vault: Vault, tmp_path: Path) -> None:
     (tmp_path / "eu").mkdir()
     (tmp_path / "us").mkdir()
 
-    import_events(lake, jsonl(tmp_path / "eu", GOOD), TEXTS)
-    import_events(lake, jsonl(tmp_path / "us", {**GOOD, "id": "x2"}), TEXTS)
+    import_events(lake, jsonl(tmp_path / "eu", GOOD), TEXTS, vault=vault)
+    import_events(lake, jsonl(tmp_path / "us", {**GOOD, "id": "x2"}), TEXTS, vault=vault)
 
     assert {row["event_id"] for row in inbox(lake)} == {"x1", "x2"}
 
 
-def test_importing_again_what_was_accepted_meanwhile_changes_nothing(lake: Lake, tmp_path: Path) -> None:
+def test_importing_again_what_was_accepted_meanwhile_changes_nothing(lake: Lake, vault: Vault, tmp_path: Path) -> None:
     source = jsonl(tmp_path, GOOD)
-    import_events(lake, source, TEXTS)
+    import_events(lake, source, TEXTS, vault=vault)
     (lake.root / "inbox").rename(lake.root / "events")
 
-    report = import_events(lake, source, TEXTS)
+    report = import_events(lake, source, TEXTS, vault=vault)
 
     assert report.num_files_written == 0
     assert not (lake.root / "inbox").exists()
 
 
-def test_a_corrected_source_replaces_what_it_brought_before(lake: Lake, tmp_path: Path) -> None:
-    import_events(lake, jsonl(tmp_path, GOOD), TEXTS)
+def test_a_corrected_source_replaces_what_it_brought_before(lake: Lake, vault: Vault, tmp_path: Path) -> None:
+    import_events(lake, jsonl(tmp_path, GOOD), TEXTS, vault=vault)
 
-    report = import_events(lake, jsonl(tmp_path, {**GOOD, "text": "hello again"}), TEXTS)
+    report = import_events(lake, jsonl(tmp_path, {**GOOD, "text": "hello again"}), TEXTS, vault=vault)
 
     assert report.num_files_written == 1
     assert [row["text"] for row in inbox(lake)] == ["hello again"]
 
 
-def test_a_source_that_lost_days_leaves_them_by_default_and_names_them(lake: Lake, tmp_path: Path) -> None:
-    import_events(lake, jsonl(tmp_path, GOOD, {**GOOD, "id": "x2", "at": "2026-03-02"}), TEXTS)
+def test_a_source_that_lost_days_leaves_them_by_default_and_names_them(
+    lake: Lake, vault: Vault, tmp_path: Path
+) -> None:
+    import_events(lake, jsonl(tmp_path, GOOD, {**GOOD, "id": "x2", "at": "2026-03-02"}), TEXTS, vault=vault)
     (lake.root / "inbox").rename(lake.root / "events")
 
-    report = import_events(lake, jsonl(tmp_path, GOOD), TEXTS)
+    report = import_events(lake, jsonl(tmp_path, GOOD), TEXTS, vault=vault)
 
     assert report.days_left == [("requests", date(2026, 3, 2)), ("labels", date(2026, 3, 4))]
     assert (report.num_days_left, report.num_days_withdrawn) == (2, 0)
     assert lake.days("events", "requests") == [date(2026, 3, 1), date(2026, 3, 2)]
 
 
-def test_a_replaced_source_withdraws_what_moved_to_another_day(lake: Lake, tmp_path: Path) -> None:
+def test_a_replaced_source_withdraws_what_moved_to_another_day(lake: Lake, vault: Vault, tmp_path: Path) -> None:
     days = [date(2026, 3, 1), date(2026, 3, 2)]
-    import_events(lake, jsonl(tmp_path, GOOD, {**GOOD, "id": "x2", "at": "2026-03-02"}), TEXTS)
+    import_events(lake, jsonl(tmp_path, GOOD, {**GOOD, "id": "x2", "at": "2026-03-02"}), TEXTS, vault=vault)
     assert all(report.passed for report in validate_batches(lake, "requests", days))
     later = Mapping.model_validate({**TEXTS.model_dump(), "labels_known_after_days": 30})
     moved = jsonl(tmp_path, GOOD, {**GOOD, "id": "x2"})
 
-    report = import_events(lake, moved, later, replace=True)
+    report = import_events(lake, moved, later, vault=vault, replace=True)
 
     assert (report.num_days_left, report.num_days_withdrawn) == (0, 3)
     assert validate_batches(lake, "requests", days[:1])[0].passed
@@ -252,54 +258,58 @@ def test_a_replaced_source_withdraws_what_moved_to_another_day(lake: Lake, tmp_p
     assert lake.days("inbox", "labels") == [date(2026, 3, 31)]
 
 
-def test_going_back_to_what_was_accepted_replaces_the_correction_that_waits(lake: Lake, tmp_path: Path) -> None:
-    import_events(lake, jsonl(tmp_path, GOOD), TEXTS)
+def test_going_back_to_what_was_accepted_replaces_the_correction_that_waits(
+    lake: Lake, vault: Vault, tmp_path: Path
+) -> None:
+    import_events(lake, jsonl(tmp_path, GOOD), TEXTS, vault=vault)
     (lake.root / "inbox").rename(lake.root / "events")
-    import_events(lake, jsonl(tmp_path, {**GOOD, "text": "hello again"}), TEXTS)
+    import_events(lake, jsonl(tmp_path, {**GOOD, "text": "hello again"}), TEXTS, vault=vault)
 
-    report = import_events(lake, jsonl(tmp_path, GOOD), TEXTS)
+    report = import_events(lake, jsonl(tmp_path, GOOD), TEXTS, vault=vault)
 
     assert report.num_files_written == 1
     assert [row["text"] for row in inbox(lake)] == ["hello"]
 
 
-def test_a_folder_is_imported_file_by_file(lake: Lake, tmp_path: Path) -> None:
+def test_a_folder_is_imported_file_by_file(lake: Lake, vault: Vault, tmp_path: Path) -> None:
     folder = tmp_path / "many"
     folder.mkdir()
     jsonl(folder, GOOD, name="one.jsonl")
     jsonl(folder, {**GOOD, "id": "x2"}, name="two.jsonl")
 
-    report = import_events(lake, folder, TEXTS)
+    report = import_events(lake, folder, TEXTS, vault=vault)
 
     assert report.num_accepted == len(inbox(lake)) == 2
 
 
-def test_events_without_times_are_spread_over_the_days_in_the_same_way_each_time(lake: Lake, tmp_path: Path) -> None:
+def test_events_without_times_are_spread_over_the_days_in_the_same_way_each_time(
+    lake: Lake, vault: Vault, tmp_path: Path
+) -> None:
     spread = {"spread": {"first": "2026-01-01", "last": "2026-01-10"}}
     mapping = Mapping.model_validate({**TEXTS.model_dump(), "time": spread})
     source = jsonl(tmp_path, *({**GOOD, "id": f"x{i}"} for i in range(500)))
 
-    import_events(lake, source, mapping)
-    again = import_events(lake, source, mapping)
+    import_events(lake, source, mapping, vault=vault)
+    again = import_events(lake, source, mapping, vault=vault)
 
     assert len(lake.days("inbox", "requests")) == 10
     assert again.num_files_written == 0
 
 
-def test_a_file_without_a_named_column_is_refused(lake: Lake, tmp_path: Path) -> None:
+def test_a_file_without_a_named_column_is_refused(lake: Lake, vault: Vault, tmp_path: Path) -> None:
     file = tmp_path / "rows.csv"
     file.write_text("id,at\nx1,2026-03-01\n")
 
     with pytest.raises(ValueError, match=r"rows\.csv has no column 'kind'"):
-        import_events(lake, file, TEXTS)
+        import_events(lake, file, TEXTS, vault=vault)
 
 
-def test_a_file_that_cannot_be_read_is_refused_without_its_content(lake: Lake, tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_read_is_refused_without_its_content(lake: Lake, vault: Vault, tmp_path: Path) -> None:
     file = tmp_path / "rows.jsonl"
     file.write_text('{"id": "secret\n')
 
     with pytest.raises(ValueError, match=r"rows\.jsonl cannot be read") as refused:
-        import_events(lake, file, TEXTS)
+        import_events(lake, file, TEXTS, vault=vault)
 
     assert "secret" not in str(refused.value)
 
@@ -322,14 +332,14 @@ def test_a_mapping_that_makes_no_sense_is_refused(change: dict[str, object], mes
         Mapping.model_validate({**TEXTS.model_dump(), **change})
 
 
-def test_a_published_split_is_dealt_out_evenly_and_always_alike(tmp_path: Path) -> None:
+def test_a_published_split_is_dealt_out_evenly_and_always_alike(vault: Vault, tmp_path: Path) -> None:
     split = {"column": "tokens", "values": {"1": "train", "2": ["calibration", "test"]}}
     mapping = Mapping.model_validate({**TEXTS.model_dump(), "split": split})
     rows = [{**GOOD, "id": f"x{number}", "tokens": str(1 + number % 2)} for number in range(400)]
     lakes = [Lake(tmp_path / name, memory_limit="1GB") for name in ("one", "other")]
 
     for lake, given in zip(lakes, (rows, rows[::-1]), strict=True):
-        import_events(lake, jsonl(tmp_path, *given), mapping)
+        import_events(lake, jsonl(tmp_path, *given), mapping, vault=vault)
 
     dealt = [
         dict(pq.read_table(lake.folder("inbox", "labels"), columns=["event_id", "split"]).to_pydict()) for lake in lakes
@@ -355,12 +365,14 @@ def test_a_shipped_mapping_is_named_for_its_file(path: Path) -> None:
         ("ethereum_accounts", 4_676, {"illicit": 2_179}),
     ],
 )
-def test_the_real_sets_import_whole(lake: Lake, name: str, num_rows: int, positive: dict[str, int]) -> None:
+def test_the_real_sets_import_whole(
+    lake: Lake, vault: Vault, name: str, num_rows: int, positive: dict[str, int]
+) -> None:
     if not (DATA / name).exists():
         pytest.skip(f"MEWS_DATA has no {name}: {DATA}")
     mapping = next(load_mapping(path) for path in MAPPINGS if path.stem == name)
 
-    report = import_events(lake, DATA / name, mapping)
+    report = import_events(lake, DATA / name, mapping, vault=vault)
 
     assert (report.num_accepted, report.num_rejected) == (num_rows, 0)
     assert {label: report.labels[label, 1] for label in positive} == positive

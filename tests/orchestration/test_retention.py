@@ -68,6 +68,23 @@ def test_decisions_go_by_their_own_policy_and_those_of_others_stay(lake: Lake, t
         ]
 
 
+def test_decisions_of_a_policy_without_a_detector_go_as_it_was_sealed_or_with_the_longest_kept(
+    lake: Lake, tmp_path: Path
+) -> None:
+    folder = tmp_path / "decisions"
+    names = ["was_sealed", "never_sealed"]
+    log(folder, *(record(request(n), policy=PolicyRef(names[n % 2], 1, "p")) for n in range(10)))
+    compact(folder, lake, Vault(tmp_path / "keys"), days=waiting(folder), first_day=FIRST)
+    policy = detector(behaviour_spec(), 50).policy.model_copy(update={"name": "was_sealed"})
+
+    gone = [
+        enforce(lake, folder, [detector(text_spec(), 30)], today=day_of(NOW_US + age * DAY_US), sealed=[policy])
+        for age in (31, 51)
+    ]
+
+    assert [of_day["log/decisions"] for of_day in gone] == [5, 5]
+
+
 def test_an_altered_segment_does_not_outlive_every_policy(lake: Lake, tmp_path: Path) -> None:
     segment = log(tmp_path / "decisions", record(request()))
     later = day_of(NOW_US + 31 * DAY_US)
