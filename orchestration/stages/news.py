@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from feature_repo.tables import TABLES
+from orchestration.interrupted_runs import close_runs, is_dead
 from orchestration.settings import Settings
 from orchestration.stages import shelf
 from training.detector import DetectorSpec
@@ -74,6 +75,22 @@ def calendar(spec: DetectorSpec, cron: str) -> dg.ScheduleDefinition:
         default_status=dg.DefaultScheduleStatus.RUNNING,
         description=f"Trains {spec.name} again by the calendar; signatures still stand before deployment.",
     )
+
+
+def killed_runs() -> dg.SensorDefinition:
+    """Runs that a shell on this machine had started, as `mews run` does, and whose process was killed."""
+
+    @dg.sensor(
+        name="killed_runs",
+        minimum_interval_seconds=30,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description="Reports them failed, so that nothing waits for the place in a pool that they held.",
+    )
+    def sensor(context: dg.SensorEvaluationContext) -> dg.SkipReason:
+        closed = close_runs(context.instance, is_dead)
+        return dg.SkipReason(f"closed: {', '.join(closed)}" if closed else "every run that is at work has its process")
+
+    return sensor
 
 
 def run_failure() -> dg.SensorDefinition:
