@@ -1,5 +1,6 @@
 """What a run leaves for the next stage, and what it takes where another run of the detector ended meanwhile."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from feature_repo.lake import Lake
 from feature_repo.windows import SERVICES
 from orchestration.settings import Settings
 from orchestration.stages import shelf
+from orchestration.stages.candidate import candidate_passes_gate
 from orchestration.stages.training_set import training_set
 from orchestration.validation import validate_batch
 from tests.orchestration.conftest import FIRST, labels
@@ -40,3 +42,20 @@ def test_a_training_set_that_a_check_refuses_does_not_become_the_newest(
     assert refused["is_valid"] == "no label has 5 positives in train"
     assert (settings.training_sets / SPEC.name / done.run_id / "data.parquet").exists()
     assert shelf.latest(settings.training_sets / SPEC.name) == good
+
+
+def test_the_verdict_that_a_run_shows_is_that_of_its_own_candidate(settings: Settings) -> None:
+    @dg.asset(key=[SPEC.name, "candidate"])
+    def candidate(context: dg.AssetExecutionContext) -> None:
+        for run, passed in ((context.run.run_id, False), ("other", True)):
+            folder = shelf.new(settings.runs / SPEC.name, run)
+            (folder / "verdict.json").write_text(json.dumps({"passed": passed, "reason": f"verdict of {run}"}))
+            (folder / "card.md").write_text("# card")
+            shelf.publish(folder)
+
+    done = dg.materialize(
+        [candidate, candidate_passes_gate(SPEC)], resources={"settings": settings}, raise_on_error=False
+    )
+
+    [shown] = done.get_asset_check_evaluations()
+    assert (shown.passed, shown.description) == (False, f"verdict of {done.run_id}")
