@@ -4,7 +4,7 @@ import hashlib
 import json
 import urllib.request
 from collections.abc import Iterator
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +19,9 @@ from training.detector import DetectorSpec
 if TYPE_CHECKING:
     from feature_repo.lake import Lake
 
+AGAIN_AFTER = timedelta(hours=1)
 _TIMEOUT_S = 10
+_WANTED = "wanted"  # the tag of a run: what it was asked for, however often
 
 
 def arrivals(job_name: str) -> dg.SensorDefinition:
@@ -32,11 +34,23 @@ def arrivals(job_name: str) -> dg.SensorDefinition:
         default_status=dg.DefaultSensorStatus.RUNNING,
         description="A batch that arrived is validated, on its day or later.",
     )
-    def sensor(settings: dg.ResourceParam[Settings]) -> Iterator[dg.RunRequest]:
+    def sensor(context: dg.SensorEvaluationContext, settings: dg.ResourceParam[Settings]) -> Iterator[dg.RunRequest]:
         for day, files in sorted(_waiting(settings.lake).items()):
-            yield dg.RunRequest(run_key=f"{day}-{_fingerprint(files)}", partition_key=day.isoformat())
+            yield until_it_succeeds(context.instance, day, _fingerprint(files))
 
     return sensor
+
+
+def until_it_succeeds(instance: dg.DagsterInstance, day: date, what: str) -> dg.RunRequest:
+    """Ask for one run of a day for what waits there, and for another a while after that one has failed."""
+    wanted = f"{day}-{what}"
+    failed = dg.RunsFilter(
+        tags={_WANTED: wanted},
+        statuses=[dg.DagsterRunStatus.FAILURE],
+        updated_before=datetime.now(UTC) - AGAIN_AFTER,
+    )
+    key = f"{wanted}-{instance.get_runs_count(failed)}"
+    return dg.RunRequest(run_key=key, partition_key=day.isoformat(), tags={_WANTED: wanted})
 
 
 def new_labels(spec: DetectorSpec) -> dg.SensorDefinition:

@@ -30,6 +30,13 @@ SPEC = DetectorSpec(
 )
 
 
+@dg.op
+def work() -> None: ...
+
+
+JOB = dg.GraphDefinition("job", node_defs=[work]).to_job()
+
+
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
     return Settings(home=tmp_path)
@@ -55,11 +62,17 @@ def posts() -> Iterator[tuple[str, list[dict[str, str]]]]:
         server.shutdown()
 
 
-def tick(sensor: dg.SensorDefinition, settings: Settings, definitions: dg.Definitions | None = None) -> Any:
+def tick(
+    sensor: dg.SensorDefinition,
+    settings: Settings,
+    definitions: dg.Definitions | None = None,
+    *,
+    instance: dg.DagsterInstance | None = None,
+) -> Any:
     resources = {"settings": settings}
     context = dg.build_sensor_context(
         resources=resources,
-        instance=dg.DagsterInstance.ephemeral(),
+        instance=instance or dg.DagsterInstance.ephemeral(),
         definitions=dg.Definitions.merge(definitions or tables(), dg.Definitions(resources=resources)),
     )
     return sensor.evaluate_tick(context)
@@ -88,6 +101,23 @@ def test_a_corrected_batch_starts_its_day_again(settings: Settings, arrive: Call
     [after] = tick(sensor, settings).run_requests
 
     assert before.run_key != after.run_key
+
+
+def test_what_waits_in_the_inbox_is_asked_for_again_a_while_after_its_run_failed(
+    settings: Settings, arrive: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sensor, instance = news.arrivals("ingest"), dg.DagsterInstance.ephemeral()
+    arrive(FIRST)
+    [first] = tick(sensor, settings, instance=instance).run_requests
+    instance.create_run_for_job(JOB, status=dg.DagsterRunStatus.FAILURE, tags=first.tags)
+
+    [soon] = tick(sensor, settings, instance=instance).run_requests
+    monkeypatch.setattr(news, "AGAIN_AFTER", timedelta(0))
+    [later] = tick(sensor, settings, instance=instance).run_requests
+    instance.create_run_for_job(JOB, status=dg.DagsterRunStatus.STARTED, tags=later.tags)
+    [while_it_runs] = tick(sensor, settings, instance=instance).run_requests
+
+    assert soon.run_key == first.run_key != later.run_key == while_it_runs.run_key
 
 
 def test_enough_newly_labelled_events_ask_for_one_new_candidate(settings: Settings, lake: Lake) -> None:
