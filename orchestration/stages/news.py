@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import dagster as dg
+from dagster._core.storage.tags import SENSOR_NAME_TAG  # on every run that a sensor asked for
 
 from feature_repo.tables import TABLES
-from orchestration.interrupted_runs import close_runs, is_dead
+from orchestration.interrupted_runs import AT_WORK, close_runs, is_dead
 from orchestration.settings import Settings
 from orchestration.stages import shelf
 from training.detector import DetectorSpec
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 AGAIN_AFTER = timedelta(hours=1)
 _TIMEOUT_S = 10
 _WANTED = "wanted"  # the tag of a run: what it was asked for, however often
+_GOES_ON = [dg.DagsterRunStatus.QUEUED, *AT_WORK]  # one that was never started is taken up by its key
 
 
 def arrivals(job_name: str) -> dg.SensorDefinition:
@@ -63,7 +65,12 @@ def new_labels(spec: DetectorSpec) -> dg.SensorDefinition:
         default_status=dg.DefaultSensorStatus.RUNNING,
         description=f"Trains {spec.name} again once {spec.retrain.min_new_labels} more of its events are labelled.",
     )
-    def sensor(settings: dg.ResourceParam[Settings]) -> dg.RunRequest | dg.SkipReason:
+    def sensor(
+        context: dg.SensorEvaluationContext, settings: dg.ResourceParam[Settings]
+    ) -> dg.RunRequest | dg.SkipReason:
+        asked_for = dg.RunsFilter(tags={SENSOR_NAME_TAG: context.sensor_name}, statuses=_GOES_ON)
+        if runs := context.instance.get_runs(asked_for, limit=1):
+            return dg.SkipReason(f"run {runs[0].run_id[:8]} goes on")
         try:
             manifest = shelf.latest(settings.training_sets / spec.name) / "manifest.json"
         except shelf.NothingThere as nothing:
@@ -72,7 +79,7 @@ def new_labels(spec: DetectorSpec) -> dg.SensorDefinition:
         num_new, needed = num_labelled(settings.lake, spec, after_us=cutoff_us), spec.retrain.min_new_labels
         if num_new < needed:
             return dg.SkipReason(f"{num_new} of {needed} newly labelled events")
-        # A run that fails before it has written a training set is asked for again after as many events once more.
+        # A run that fails before there is a new training set is asked for again after as many events once more.
         key = f"{spec.name}-{cutoff_us}-{num_new // needed}"
         return dg.RunRequest(run_key=key, tags={"reason": f"{num_new} newly labelled events"})
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import dagster as dg
 import pytest
+from dagster._core.storage.tags import SENSOR_NAME_TAG
 
 from feature_repo.lake import Lake, start_us
 from orchestration.defs.lake import lake as tables
@@ -73,6 +74,7 @@ def tick(
     context = dg.build_sensor_context(
         resources=resources,
         instance=instance or dg.DagsterInstance.ephemeral(),
+        sensor_name=sensor.name,
         definitions=dg.Definitions.merge(definitions or tables(), dg.Definitions(resources=resources)),
     )
     return sensor.evaluate_tick(context)
@@ -136,6 +138,9 @@ def test_enough_newly_labelled_events_ask_for_one_new_candidate(settings: Settin
     [third], [fourth] = run_keys[2:]
     assert run_keys[:2] == [[], []]
     assert third != fourth  # 20 and 30 of 15: what failed with the first 15 is tried again with the next
+    instance = dg.DagsterInstance.ephemeral()
+    instance.create_run_for_job(JOB, status=dg.DagsterRunStatus.STARTED, tags={SENSOR_NAME_TAG: sensor.name})
+    assert not tick(sensor, settings, instance=instance).run_requests
 
 
 def test_a_detector_without_a_training_set_waits_for_its_first(settings: Settings) -> None:
