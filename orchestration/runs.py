@@ -1,5 +1,7 @@
 """Runs assets headless, in this process, on the instance that the Dagster page shows."""
 
+import signal
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -12,6 +14,7 @@ import dagster as dg
 
 from orchestration.approvals import who
 from orchestration.detectors import read_detectors
+from orchestration.interrupted_runs import PROCESS, close_runs, is_dead, this_process
 from orchestration.settings import Settings
 
 STAGES = ("training_set", "candidate", "release", "deployment")
@@ -57,12 +60,15 @@ def materialize(
     """Materialize assets (`lake/payments`, `content/candidate`) and their checks in one run; days from first to last.
 
     Assets with days and assets without cannot share a run. A refused batch or a failed gate is an answer, not an
-    exception. Where the run `is_shown`, the terminal shows its stages; the event log has it all.
+    exception. Where the run `is_shown`, the terminal shows its stages; the event log has it all. Runs whose process was
+    killed are closed first, for they hold what this one needs.
     """
+    tags = {**(tags or {}), PROCESS: this_process()}
     if first is not None:
-        tags = {**(tags or {}), _RANGE_START: first.isoformat(), _RANGE_END: (last or first).isoformat()}
+        tags |= {_RANGE_START: first.isoformat(), _RANGE_END: (last or first).isoformat()}
     job, started = _all_assets(settings), time.monotonic()
-    with open_instance(settings) as instance:
+    with open_instance(settings) as instance, _hangup_interrupts():
+        close_runs(instance, is_dead)
         result = job.execute_in_process(
             instance=instance,
             asset_selection=[dg.AssetKey.from_user_string(key) for key in keys],
@@ -99,6 +105,20 @@ def failure_since(settings: Settings, moment: datetime) -> str | None:
             events = [entry.dagster_event for entry in instance.all_logs(run.run_id) if entry.dagster_event]
             return f"run {run.run_id[:8]} failed: {_reason(events) or 'see its page'}"
     return None
+
+
+@contextmanager
+def _hangup_interrupts() -> Iterator[None]:
+    """The end of the terminal interrupts a run as Ctrl-C does, unless `nohup` or the like keeps it from the process."""
+    before = signal.getsignal(signal.SIGHUP)
+    if before is not signal.SIG_DFL or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    signal.signal(signal.SIGHUP, lambda *_: signal.raise_signal(signal.SIGINT))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 @cache

@@ -60,9 +60,12 @@ def score_file(
 
 
 def with_features(lake: Lake, spec: DetectorSpec, events: pa.Table) -> list[Mapping[str, Any]]:
-    """Events as rows, completed by the features of the spec's service where the events do not hold them."""
+    """Events as rows, completed by what the spec reads or promises by, of its service, and the events do not hold."""
     rows = events.to_pylist()
-    wanted = {*spec.numbers, *spec.categories} - set(events.column_names) - set(EVENT_TABLES[spec.events].columns)
+    segments = {promise.per for promise in spec.promises.values() if promise.per is not None}
+    wanted = (
+        {*spec.numbers, *spec.categories, *segments} - set(events.column_names) - set(EVENT_TABLES[spec.events].columns)
+    )
     for view in (VIEWS[name] for name in SERVICES[spec.feature_service].views):
         if not wanted & {feature.name for feature in view.features}:
             continue

@@ -20,6 +20,10 @@ DRAIN = ["--timeout-graceful-shutdown", "15"]  # BentoML's own default is a day
 WORKSPACE = ["-w", str(INFRA / "workspace.yaml")]
 
 
+class NoTables(RuntimeError):
+    """Dagster could not lay down its tables; the message is the last thing that it said."""
+
+
 @dataclass(frozen=True)
 class Ports:
     """Where each part listens on this machine."""
@@ -46,10 +50,9 @@ def up(profile: Profile, ports: Ports) -> int:
     console, home = Console(), Settings.from_environment().home
     try:
         table = processes(home, profile=profile, ports=ports)
-        create_tables(table[0].env)
-        run(table, home=home, console=console)
-    except (AlreadyRunning, PortTaken) as error:
-        console.print(f"[red]{error}[/]")
+        run(table, home=home, console=console, prepare=lambda: create_tables(table[0].env))
+    except (AlreadyRunning, PortTaken, NoTables) as error:
+        console.print(str(error), style="red", markup=False)
         return 1
     return 0
 
@@ -59,9 +62,6 @@ def processes(
 ) -> list[Process]:
     """The table: what runs, where it answers, and how one sees that it is well."""
     env = environment(home, profile=profile, ports=ports)
-    folder = Path(env["DAGSTER_HOME"])
-    folder.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(Settings(home, profile).dagster_yaml, folder / "dagster.yaml")
     return [
         Process(
             name="mlflow",
@@ -95,9 +95,16 @@ def processes(
 
 
 def create_tables(env: Mapping[str, str]) -> None:
-    """Lay down Dagster's tables once; three processes that do so at the same time get in each other's way."""
-    if not (Path(env["DAGSTER_HOME"]) / "history").exists():
-        subprocess.run(module("dagster", "instance", "migrate"), env=dict(env), check=True, capture_output=True)
+    """Configure Dagster and lay down its tables once; three processes that do so at once get in each other's way."""
+    settings = Settings.from_environment(env)
+    settings.dagster_home.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(settings.dagster_yaml, settings.dagster_home / "dagster.yaml")
+    if (settings.dagster_home / "history").exists():
+        return
+    command = module("dagster", "instance", "migrate")
+    done = subprocess.run(command, env=dict(env), check=False, capture_output=True, text=True)
+    if done.returncode:
+        raise NoTables(f"Dagster could not make its tables: {(done.stderr.splitlines() or ['it said nothing'])[-1]}")
 
 
 def module(name: str, *arguments: object) -> list[str]:

@@ -23,7 +23,7 @@ class StageFailed(RuntimeError):
 
 
 class HomeInUse(RuntimeError):
-    """The home holds a lake that no demo made."""
+    """The home holds what no demo made."""
 
 
 @dataclass
@@ -75,10 +75,11 @@ def approve(desk: Approvals, detector: str, policy: str) -> None:
 
 def start_anew(settings: Settings) -> None:
     """Forget an earlier demo; never a home that was filled in another way."""
-    if (settings.home / "lake").exists() and not (settings.home / MARK).exists():
-        raise HomeInUse(f"{settings.home} holds a lake that no demo made; set MEWS_HOME to another folder")
-    for path in settings.home.glob("*"):
-        if path.name != "bench":
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
     settings.home.mkdir(parents=True, exist_ok=True)
+    found = sorted(path for path in settings.home.iterdir() if path.name not in (MARK, "bench"))
+    if found and not (settings.home / MARK).exists():
+        names = ", ".join(path.name for path in found[:3])
+        raise HomeInUse(f"{settings.home} holds what no demo made ({names}); set MEWS_HOME to another folder")
     (settings.home / MARK).write_text("{}", encoding="utf-8")
+    for path in found:
+        shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()

@@ -9,7 +9,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -79,12 +79,19 @@ class Supervisor:
 
 
 @contextmanager
-def supervise(processes: Sequence[Process], *, home: Path, grace_s: float = GRACE_S) -> Iterator[Supervisor]:
+def supervise(
+    processes: Sequence[Process],
+    *,
+    home: Path,
+    grace_s: float = GRACE_S,
+    prepare: Callable[[], None] = lambda: None,
+) -> Iterator[Supervisor]:
     """Hold the home alone, and leave it with nothing running.
 
     `up.lock` in the home is held with flock, so the death of a supervisor frees it. `up.json` says who runs there and
     how each process is. Every child's standard input is one pipe that closes when the supervisor dies, in whatever way:
-    the guard reads it and ends the others. Raises AlreadyRunning and PortTaken before anything starts.
+    the guard reads it and ends the others. Raises AlreadyRunning and PortTaken before anything starts; then `prepare`
+    may change what lies in the home.
     """
     home = home.resolve()
     mark = f"{home}|{os.getpid()}.{time.time_ns()}|"
@@ -93,6 +100,7 @@ def supervise(processes: Sequence[Process], *, home: Path, grace_s: float = GRAC
     with lock(home), pipe() as life:
         kill_marked(f"{home}|")  # what a supervisor that was killed together with its guard left here
         refuse_taken_ports(processes)
+        prepare()
         supervisor = Supervisor([guard, *processes], home=home, mark=mark, life=life)
         try:
             yield supervisor
@@ -111,7 +119,9 @@ def pipe() -> Iterator[int]:
         os.close(pulse)
 
 
-def run(processes: Sequence[Process], *, home: Path, console: Console) -> None:
+def run(
+    processes: Sequence[Process], *, home: Path, console: Console, prepare: Callable[[], None] = lambda: None
+) -> None:
     """Keep the processes up and show them until Ctrl-C, SIGTERM or the end of the terminal; a second Ctrl-C hurries."""
     ending = threading.Event()
 
@@ -122,7 +132,8 @@ def run(processes: Sequence[Process], *, home: Path, console: Console) -> None:
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, end)
-    with supervise(processes, home=home) as supervisor, Live(console=console, auto_refresh=False) as live:
+    live = Live(console=console, auto_refresh=False)
+    with supervise(processes, home=home, prepare=prepare) as supervisor, live:
         while not ending.wait(TICK_S):
             if supervisor.tick():
                 show(supervisor.children, live)

@@ -4,6 +4,8 @@ import json
 import logging
 import os
 import sys
+from contextlib import suppress
+from typing import IO
 from weakref import finalize
 
 import dagster as dg
@@ -30,14 +32,19 @@ class Teller(logging.Handler):
     def __init__(self) -> None:
         super().__init__()
         stderr = os.fdopen(os.dup(2), "w", encoding=sys.stderr.encoding, errors="replace")
-        finalize(self, stderr.close)
+        finalize(self, _close, stderr)
         self._console = Console(file=stderr)
         self._status = self._console.status("")
         self._values: dict[str, float] = {}
         self._is_refused = False
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Take what Dagster logs: events of its own, and what stages say."""
+        """Take what Dagster logs; the end of the terminal does not keep Dagster from ending the run in good order."""
+        with suppress(OSError, SystemExit):  # the latter is what rich makes of a broken pipe
+            self._tell(record)
+
+    def _tell(self, record: logging.LogRecord) -> None:
+        """Show events of Dagster's own, and what stages say."""
         meta = record.dagster_meta  # type: ignore[attr-defined]
         stage = (meta["step_key"] or "").replace("__", "/")
         event = meta["dagster_event"]
@@ -75,3 +82,8 @@ class Teller(logging.Handler):
     def _ended(self, line: str) -> None:
         self._status.stop()
         self._console.print(line, soft_wrap=True, highlight=False)
+
+
+def _close(stderr: IO[str]) -> None:
+    with suppress(OSError):  # what a terminal that is gone was not told
+        stderr.close()

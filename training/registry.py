@@ -12,7 +12,6 @@ import urllib.parse
 from collections.abc import Iterator
 from contextlib import redirect_stderr
 from pathlib import Path
-from typing import Any
 
 import mlflow
 import orjson
@@ -48,7 +47,7 @@ class RegisteredVersion(Contract):
 
 
 def register(run_dir: Path) -> RegisteredVersion:
-    """Log the run and register its bundle as a model version; a run that is registered already keeps its version.
+    """Log the run and register its bundle as a model version; a bundle that has one keeps it, with its newest verdict.
 
     Adds the version to result.json. Reads MLFLOW_TRACKING_URI.
     """
@@ -58,7 +57,7 @@ def register(run_dir: Path) -> RegisteredVersion:
     digest = digest_of(run_dir / "bundle")
     # MLflow narrates on stderr (what fails raises), and two first users at once would both make its tables.
     with redirect_stderr(io.StringIO()), FileLock(_LOCK):
-        version = _registered(spec.name, digest) or _log_and_register(run_dir, spec, digest)
+        version = _log_and_register(run_dir, spec, digest)
     result = json.loads((run_dir / "result.json").read_bytes())
     (run_dir / "result.json").write_bytes(orjson.dumps(result | version.model_dump(), option=orjson.OPT_INDENT_2))
     return version
@@ -84,17 +83,21 @@ def _log_and_register(run_dir: Path, spec: DetectorSpec, digest: str) -> Registe
     evaluation = Evaluation.model_validate_json((run_dir / "evaluation.json").read_bytes())
     verdict = Verdict.model_validate_json((run_dir / "verdict.json").read_bytes())
     tags = {"detector": spec.name, "verdict": "passed" if verdict.passed else "failed"}
-    with mlflow.start_run(experiment_id=_experiment(spec.name), run_name=run_dir.name, tags=tags) as run:
-        mlflow.log_params({**spec.fit.model_dump(), "feature_service": spec.feature_service})
+    experiment, version = _experiment(spec.name), _registered(spec.name, digest)
+    known_run = version.mlflow_run_id if version else None
+    with mlflow.start_run(known_run, experiment_id=experiment, run_name=run_dir.name, tags=tags) as run:
         mlflow.log_metrics(dict(_figures(evaluation)))
-        _log_curves(run.info.run_id, run_dir / CURVES)
-        mlflow.log_input(_data_set(run_dir, spec), context="training")
         for name in _ARTIFACTS:
             if (run_dir / name).exists():  # a run from a shell may have no manifest
                 mlflow.log_artifact(str(run_dir / name))
         mlflow.log_artifacts(str(run_dir / "plots"), "plots")
-        model = _log_model(run_dir / "bundle", spec)
-    return _describe(model, run_dir, tags=tags | {"digest": digest, "reason": verdict.reason[:_MAX_DESCRIPTION]})
+        if version is None:
+            mlflow.log_params({**spec.fit.model_dump(), "feature_service": spec.feature_service})
+            _log_curves(run.info.run_id, run_dir / CURVES)
+            mlflow.log_input(_data_set(run_dir, spec), context="training")
+            version = _log_model(run_dir / "bundle", spec, digest)
+    _describe(version, run_dir, tags=tags | {"digest": digest, "reason": verdict.reason[:_MAX_DESCRIPTION]})
+    return version
 
 
 def _experiment(name: str) -> str:
@@ -134,9 +137,9 @@ def _data_set(run_dir: Path, spec: DetectorSpec) -> MetaDataset:
     return MetaDataset(LocalArtifactDatasetSource(str(path)), name=f"{spec.name}_training_set", digest=digest)
 
 
-def _log_model(bundle: Path, spec: DetectorSpec) -> Any:
+def _log_model(bundle: Path, spec: DetectorSpec, digest: str) -> RegisteredVersion:
     example = pd.DataFrame(json.loads((bundle / "golden.json").read_bytes())["rows"])
-    return mlflow.pyfunc.log_model(
+    model = mlflow.pyfunc.log_model(
         name="detector",
         python_model=str(Path(__file__).with_name("pyfunc_model.py")),
         artifacts={"bundle": str(bundle)},
@@ -145,6 +148,8 @@ def _log_model(bundle: Path, spec: DetectorSpec) -> Any:
         pip_requirements=list(_PACKAGES),
         registered_model_name=spec.name,
     )
+    version = str(model.registered_model_version)
+    return RegisteredVersion(mlflow_model=spec.name, mlflow_version=version, mlflow_run_id=model.run_id, digest=digest)
 
 
 def _signature(example: pd.DataFrame, spec: DetectorSpec) -> ModelSignature:
@@ -154,18 +159,14 @@ def _signature(example: pd.DataFrame, spec: DetectorSpec) -> ModelSignature:
     return ModelSignature(Schema(columns), Schema([ColSpec("float", label) for label in spec.labels]))
 
 
-def _describe(model: Any, run_dir: Path, *, tags: dict[str, str]) -> RegisteredVersion:
+def _describe(version: RegisteredVersion, run_dir: Path, *, tags: dict[str, str]) -> None:
     """The card as the version's page, tags, and the alias that wakes whoever waits for candidates."""
-    client, version = mlflow.MlflowClient(), str(model.registered_model_version)
-    name = tags["detector"]
+    client, (name, number) = mlflow.MlflowClient(), (version.mlflow_model, version.mlflow_version)
     card = (run_dir / "card.md").read_text(encoding="utf-8")
-    client.update_model_version(name, version, description=shortened(card))
+    client.update_model_version(name, number, description=shortened(card))
     for key, value in tags.items():
-        client.set_model_version_tag(name, version, key, value)
-    client.set_registered_model_alias(name, ALIAS, version)
-    return RegisteredVersion(
-        mlflow_model=name, mlflow_version=version, mlflow_run_id=model.run_id, digest=tags["digest"]
-    )
+        client.set_model_version_tag(name, number, key, value)
+    client.set_registered_model_alias(name, ALIAS, number)
 
 
 def shortened(card: str) -> str:

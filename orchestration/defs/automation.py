@@ -16,9 +16,15 @@ CONDITIONS = dg.AutomationConditionSensorDefinition(
 
 @dg.definitions
 def automation() -> dg.Definitions:
-    """Per detector a sensor for new labels and, where it names one, a calendar; besides, failures and conditions."""
+    """Per detector a sensor for new labels and, where it names one, a calendar; besides, failed and killed runs."""
     specs = [detector.spec for detector in read_detectors(Settings.from_environment().defs).values()]
     return dg.Definitions(
-        sensors=[*(news.new_labels(spec) for spec in specs), news.run_failure(), mirror.registry_mirror(), CONDITIONS],
+        sensors=[
+            *(news.new_labels(spec) for spec in specs),
+            news.run_failure(),
+            news.killed_runs(),
+            mirror.registry_mirror(),
+            CONDITIONS,
+        ],
         schedules=[news.calendar(spec, spec.retrain.cron) for spec in specs if spec.retrain.cron],
     )

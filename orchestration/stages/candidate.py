@@ -16,7 +16,7 @@ STARTED_BY = "started_by"
 
 
 def candidate(spec: DetectorSpec) -> dg.AssetsDefinition:
-    """Run `python -m training.launch` on the newest training set; a retried run goes on from its last checkpoint."""
+    """Run `python -m training.launch` on the run's own training set, else the newest; a retry goes on where it was."""
 
     @dg.asset(
         key=[spec.name, "candidate"],
@@ -48,7 +48,7 @@ def prepare(spec: DetectorSpec, settings: Settings, run_id: str, *, started_by: 
     run_dir = shelf.new(settings.runs / spec.name, run_id)
     (run_dir / "detector.json").write_text(spec.model_dump_json(indent=1), encoding="utf-8")
     (run_dir / STARTED_BY).write_text(started_by or who(), encoding="utf-8")
-    source = shelf.latest(settings.training_sets / spec.name)
+    source = shelf.of_run(settings.training_sets / spec.name, run_id)
     for name, target in {"data.parquet": "training_set.parquet", "manifest.json": "training_set.json"}.items():
         if not (run_dir / target).exists():
             partial = run_dir / f"partial.{target}"
@@ -66,8 +66,8 @@ def candidate_passes_gate(spec: DetectorSpec) -> dg.AssetChecksDefinition:
     """Show the verdict of the gate; the verdict itself is sealed and checked again by whoever serves."""
 
     @dg.asset_check(asset=[spec.name, "candidate"], name="passes_gate", blocking=True)
-    def check(settings: dg.ResourceParam[Settings]) -> dg.AssetCheckResult:
-        run_dir = shelf.latest(settings.runs / spec.name)
+    def check(context: dg.AssetCheckExecutionContext, settings: dg.ResourceParam[Settings]) -> dg.AssetCheckResult:
+        run_dir = shelf.of_run(settings.runs / spec.name, context.run.run_id)
         verdict = json.loads((run_dir / "verdict.json").read_text(encoding="utf-8"))
         card = (run_dir / "card.md").read_text(encoding="utf-8")
         return dg.AssetCheckResult(

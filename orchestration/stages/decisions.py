@@ -10,6 +10,7 @@ from orchestration.settings import Settings
 from orchestration.stages import days
 from orchestration.stages.features import as_soon_as_valid
 from orchestration.stages.lake import OWNERS
+from orchestration.stages.news import until_it_succeeds
 from training.detector import DetectorSpec
 
 KEY = dg.AssetKey(["lake", DECISIONS.name])
@@ -111,11 +112,11 @@ def sealed_segments_wait(job_name: str) -> dg.SensorDefinition:
         default_status=dg.DefaultSensorStatus.RUNNING,
         description="What the service logged is brought into the lake as soon as a segment is complete.",
     )
-    def sensor(settings: dg.ResourceParam[Settings]) -> Iterator[dg.RunRequest]:
+    def sensor(context: dg.SensorEvaluationContext, settings: dg.ResourceParam[Settings]) -> Iterator[dg.RunRequest]:
         from serving.segments import waiting
 
         for day, segments in sorted(waiting(settings.decisions).items()):
             names = hashlib.sha256("\n".join(path.name for path in segments).encode()).hexdigest()[:16]
-            yield dg.RunRequest(run_key=f"{day}-{names}", partition_key=day.isoformat())
+            yield until_it_succeeds(context.instance, day, names)
 
     return sensor

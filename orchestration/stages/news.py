@@ -4,13 +4,15 @@ import hashlib
 import json
 import urllib.request
 from collections.abc import Iterator
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import dagster as dg
+from dagster._core.storage.tags import SENSOR_NAME_TAG  # on every run that a sensor asked for
 
 from feature_repo.tables import TABLES
+from orchestration.interrupted_runs import AT_WORK, close_runs, is_dead
 from orchestration.settings import Settings
 from orchestration.stages import shelf
 from training.detector import DetectorSpec
@@ -18,7 +20,10 @@ from training.detector import DetectorSpec
 if TYPE_CHECKING:
     from feature_repo.lake import Lake
 
+AGAIN_AFTER = timedelta(hours=1)
 _TIMEOUT_S = 10
+_WANTED = "wanted"  # the tag of a run: what it was asked for, however often
+_GOES_ON = [dg.DagsterRunStatus.QUEUED, *AT_WORK]  # one that was never started is taken up by its key
 
 
 def arrivals(job_name: str) -> dg.SensorDefinition:
@@ -31,11 +36,23 @@ def arrivals(job_name: str) -> dg.SensorDefinition:
         default_status=dg.DefaultSensorStatus.RUNNING,
         description="A batch that arrived is validated, on its day or later.",
     )
-    def sensor(settings: dg.ResourceParam[Settings]) -> Iterator[dg.RunRequest]:
+    def sensor(context: dg.SensorEvaluationContext, settings: dg.ResourceParam[Settings]) -> Iterator[dg.RunRequest]:
         for day, files in sorted(_waiting(settings.lake).items()):
-            yield dg.RunRequest(run_key=f"{day}-{_fingerprint(files)}", partition_key=day.isoformat())
+            yield until_it_succeeds(context.instance, day, _fingerprint(files))
 
     return sensor
+
+
+def until_it_succeeds(instance: dg.DagsterInstance, day: date, what: str) -> dg.RunRequest:
+    """Ask for one run of a day for what waits there, and for another a while after that one has failed."""
+    wanted = f"{day}-{what}"
+    failed = dg.RunsFilter(
+        tags={_WANTED: wanted},
+        statuses=[dg.DagsterRunStatus.FAILURE],
+        updated_before=datetime.now(UTC) - AGAIN_AFTER,
+    )
+    key = f"{wanted}-{instance.get_runs_count(failed)}"
+    return dg.RunRequest(run_key=key, partition_key=day.isoformat(), tags={_WANTED: wanted})
 
 
 def new_labels(spec: DetectorSpec) -> dg.SensorDefinition:
@@ -48,7 +65,12 @@ def new_labels(spec: DetectorSpec) -> dg.SensorDefinition:
         default_status=dg.DefaultSensorStatus.RUNNING,
         description=f"Trains {spec.name} again once {spec.retrain.min_new_labels} more of its events are labelled.",
     )
-    def sensor(settings: dg.ResourceParam[Settings]) -> dg.RunRequest | dg.SkipReason:
+    def sensor(
+        context: dg.SensorEvaluationContext, settings: dg.ResourceParam[Settings]
+    ) -> dg.RunRequest | dg.SkipReason:
+        asked_for = dg.RunsFilter(tags={SENSOR_NAME_TAG: context.sensor_name}, statuses=_GOES_ON)
+        if runs := context.instance.get_runs(asked_for, limit=1):
+            return dg.SkipReason(f"run {runs[0].run_id[:8]} goes on")
         try:
             manifest = shelf.latest(settings.training_sets / spec.name) / "manifest.json"
         except shelf.NothingThere as nothing:
@@ -57,7 +79,7 @@ def new_labels(spec: DetectorSpec) -> dg.SensorDefinition:
         num_new, needed = num_labelled(settings.lake, spec, after_us=cutoff_us), spec.retrain.min_new_labels
         if num_new < needed:
             return dg.SkipReason(f"{num_new} of {needed} newly labelled events")
-        # A run that fails before it has written a training set is asked for again after as many events once more.
+        # A run that fails before there is a new training set is asked for again after as many events once more.
         key = f"{spec.name}-{cutoff_us}-{num_new // needed}"
         return dg.RunRequest(run_key=key, tags={"reason": f"{num_new} newly labelled events"})
 
@@ -74,6 +96,22 @@ def calendar(spec: DetectorSpec, cron: str) -> dg.ScheduleDefinition:
         default_status=dg.DefaultScheduleStatus.RUNNING,
         description=f"Trains {spec.name} again by the calendar; signatures still stand before deployment.",
     )
+
+
+def killed_runs() -> dg.SensorDefinition:
+    """Runs that a shell on this machine had started, as `mews run` does, and whose process was killed."""
+
+    @dg.sensor(
+        name="killed_runs",
+        minimum_interval_seconds=30,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description="Reports them failed, so that nothing waits for the place in a pool that they held.",
+    )
+    def sensor(context: dg.SensorEvaluationContext) -> dg.SkipReason:
+        closed = close_runs(context.instance, is_dead)
+        return dg.SkipReason(f"closed: {', '.join(closed)}" if closed else "every run that is at work has its process")
+
+    return sensor
 
 
 def run_failure() -> dg.SensorDefinition:

@@ -10,7 +10,10 @@ from training.policy import Policy
 
 
 def release(spec: DetectorSpec, policy: Policy) -> dg.AssetsDefinition:
-    """Seal the newest candidate and the policy as it is written; neither who trained it nor who sealed it may sign."""
+    """Seal the run's own candidate, or else the newest, and the policy as it is written.
+
+    Neither who trained it nor who sealed it may sign.
+    """
 
     @dg.asset(
         key=[spec.name, "release"],
@@ -25,7 +28,7 @@ def release(spec: DetectorSpec, policy: Policy) -> dg.AssetsDefinition:
         from orchestration.standing import registered_version, standing_text
         from serving.release import code_facts, seal_policy, seal_release
 
-        run_dir = shelf.latest(settings.runs / spec.name)
+        run_dir = shelf.of_run(settings.runs / spec.name, context.run.run_id)
         sealed_by = context.run.tags.get("started_by") or who()
         trained_by = (run_dir / STARTED_BY).read_text(encoding="utf-8")
         lineage = {

@@ -16,6 +16,8 @@ from orchestration.stages import shelf
 from training.detector import DetectorSpec
 
 NUM_SHOWN = 10
+_SAID = ("description", "owners", "policy", "retrain")
+_JUDGED = ("promises", "reviews_per_day", "slices", "unseen_sources", "gate", "cascade")  # after a fit, not by a trial
 
 
 def search(spec: DetectorSpec) -> dg.AssetsDefinition:
@@ -47,10 +49,11 @@ def search(spec: DetectorSpec) -> dg.AssetsDefinition:
 
 
 def prepare(spec: DetectorSpec, settings: Settings) -> Path:
-    """The folder of a search: the same for the same fit, space and training set, however many trials it is to have."""
+    """The folder of a search: the same for the same inputs, fit, space and training set, whatever else is changed."""
     source = shelf.latest(settings.training_sets / spec.name)
     manifest = json.loads((source / "manifest.json").read_text(encoding="utf-8"))
-    what = [manifest["sha256"], spec.model_dump_json(exclude={"search": {"num_trials", "num_parallel"}})]
+    ignored: dict[str, Any] = {**dict.fromkeys((*_SAID, *_JUDGED), True), "search": {"num_trials", "num_parallel"}}
+    what = [manifest["sha256"], spec.model_dump_json(exclude=ignored)]
     folder = shelf.new(settings.searches / spec.name, hashlib.sha256("\n".join(what).encode()).hexdigest()[:16])
     (folder / "detector.json").write_text(spec.model_dump_json(indent=1), encoding="utf-8")
     copied = folder / "training_set.parquet"

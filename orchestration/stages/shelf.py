@@ -31,3 +31,9 @@ def latest(shelf: Path) -> Path:
     if not pointer.exists():
         raise NothingThere(f"{shelf.name} has no finished {shelf.parent.name}; materialize it first")
     return shelf / pointer.read_text(encoding="utf-8")
+
+
+def of_run(shelf: Path, run_id: str) -> Path:
+    """What this very run left, else the newest whole folder; raises NothingThere."""
+    folder = shelf / run_id
+    return folder if folder.exists() else latest(shelf)

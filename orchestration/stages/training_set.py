@@ -1,6 +1,7 @@
 """The training set of a detector: labels known by now, joined to features as they were."""
 
 import warnings
+from pathlib import Path
 
 import dagster as dg
 
@@ -11,12 +12,28 @@ from training.detector import DetectorSpec
 
 
 def training_set(spec: DetectorSpec) -> dg.AssetsDefinition:
-    """Build it from the lake as it is, into a folder of its own."""
-    views = SERVICES[spec.feature_service].views
+    """Build it from the lake as it is, into a folder of its own; a set that a check refuses is not the newest."""
+    views, key = SERVICES[spec.feature_service].views, dg.AssetKey([spec.name, "training_set"])
 
     @dg.asset(
-        key=[spec.name, "training_set"],
+        key=key,
         deps=[["lake", spec.events], ["lake", "labels"], *(["features", view] for view in views)],
+        check_specs=[
+            dg.AssetCheckSpec(
+                "is_valid",
+                asset=key,
+                blocking=True,
+                description="Every split has rows, ids are unique, and the labels have positives to learn from and to "
+                "be judged on.",
+            ),
+            dg.AssetCheckSpec(
+                "has_no_leaks",
+                asset=key,
+                blocking=True,
+                description="No column knows the future, a verdict before its time, what enforcement did, or the "
+                "answer alone.",
+            ),
+        ],
         group_name=spec.name,
         owners=spec.owners,
         kinds={"feast", "duckdb"},
@@ -36,38 +53,33 @@ def training_set(spec: DetectorSpec) -> dg.AssetsDefinition:
             feature_service=spec.feature_service,
             out=folder,
         )
-        shelf.publish(folder)
-        return dg.MaterializeResult(metadata={"rows": manifest["num_rows"], "path": dg.MetadataValue.path(str(folder))})
+        checks = [_is_valid(folder, spec), _has_no_leaks(folder, settings)]
+        if all(check.passed for check in checks):
+            shelf.publish(folder)
+        return dg.MaterializeResult(
+            metadata={"rows": manifest["num_rows"], "path": dg.MetadataValue.path(str(folder))}, check_results=checks
+        )
 
     return asset
 
 
-def training_set_is_valid(spec: DetectorSpec) -> dg.AssetChecksDefinition:
-    """Every split has rows, ids are unique, and the labels have positives to learn from and to be judged on."""
+def _is_valid(folder: Path, spec: DetectorSpec) -> dg.AssetCheckResult:
+    from orchestration.stages.training_set_counts import counts
 
-    @dg.asset_check(asset=[spec.name, "training_set"], name="is_valid", blocking=True)
-    def check(settings: dg.ResourceParam[Settings]) -> dg.AssetCheckResult:
-        from orchestration.stages.training_set_counts import counts
-
-        found = counts(shelf.latest(settings.training_sets / spec.name) / "data.parquet", spec.labels)
-        return dg.AssetCheckResult(passed=not found.problems, metadata=found.metadata(), description=found.reason)
-
-    return check
+    found = counts(folder / "data.parquet", spec.labels)
+    return dg.AssetCheckResult(
+        check_name="is_valid", passed=not found.problems, metadata=found.metadata(), description=found.reason
+    )
 
 
-def training_set_has_no_leaks(spec: DetectorSpec) -> dg.AssetChecksDefinition:
-    """No column knows the future, a verdict before its time, what enforcement did, or the answer alone."""
+def _has_no_leaks(folder: Path, settings: Settings) -> dg.AssetCheckResult:
+    from feature_repo.leaks import find
 
-    @dg.asset_check(asset=[spec.name, "training_set"], name="has_no_leaks", blocking=True)
-    def check(settings: dg.ResourceParam[Settings]) -> dg.AssetCheckResult:
-        from feature_repo.leaks import find
-
-        leaks = find(settings.lake, shelf.latest(settings.training_sets / spec.name))
-        lines = ["| column | leak | why |", "|---|---|---|", *(f"| {x.column} | {x.kind} | {x.why} |" for x in leaks)]
-        return dg.AssetCheckResult(
-            passed=not leaks,
-            metadata={"num_leaks": len(leaks), "leaks": dg.MetadataValue.md("\n".join(lines))},
-            description="; ".join(map(str, leaks[:5])) or None,
-        )
-
-    return check
+    leaks = find(settings.lake, folder)
+    lines = ["| column | leak | why |", "|---|---|---|", *(f"| {x.column} | {x.kind} | {x.why} |" for x in leaks)]
+    return dg.AssetCheckResult(
+        check_name="has_no_leaks",
+        passed=not leaks,
+        metadata={"num_leaks": len(leaks), "leaks": dg.MetadataValue.md("\n".join(lines))},
+        description="; ".join(map(str, leaks[:5])) or None,
+    )

@@ -71,8 +71,8 @@ def test_dagster_keeps_its_events_in_postgresql(
 ) -> None:
     wired = stack.read_env_files(stack.WIRING["team"])["MEWS_DAGSTER_DB"]
     monkeypatch.setenv("MEWS_DAGSTER_DB", wired.replace("///dagster", database.removeprefix("postgresql:")))
-    stack.processes(tmp_path, profile="team", ports=ports)  # lays down dagster.yaml
     env = stack.environment(tmp_path, profile="team", ports=ports)
+    stack.create_tables(env)
     (tmp_path / "materialize.py").write_text(MATERIALIZE)
 
     done = subprocess.run(

@@ -8,6 +8,7 @@ from typing import Any
 
 import dagster as dg
 import pytest
+from dagster._core.storage.tags import SENSOR_NAME_TAG
 
 from feature_repo.lake import Lake, start_us
 from orchestration.defs.lake import lake as tables
@@ -28,6 +29,13 @@ SPEC = DetectorSpec(
     numbers=["amount"],
     retrain=Retrain(min_new_labels=15),
 )
+
+
+@dg.op
+def work() -> None: ...
+
+
+JOB = dg.GraphDefinition("job", node_defs=[work]).to_job()
 
 
 @pytest.fixture
@@ -55,11 +63,18 @@ def posts() -> Iterator[tuple[str, list[dict[str, str]]]]:
         server.shutdown()
 
 
-def tick(sensor: dg.SensorDefinition, settings: Settings, definitions: dg.Definitions | None = None) -> Any:
+def tick(
+    sensor: dg.SensorDefinition,
+    settings: Settings,
+    definitions: dg.Definitions | None = None,
+    *,
+    instance: dg.DagsterInstance | None = None,
+) -> Any:
     resources = {"settings": settings}
     context = dg.build_sensor_context(
         resources=resources,
-        instance=dg.DagsterInstance.ephemeral(),
+        instance=instance or dg.DagsterInstance.ephemeral(),
+        sensor_name=sensor.name,
         definitions=dg.Definitions.merge(definitions or tables(), dg.Definitions(resources=resources)),
     )
     return sensor.evaluate_tick(context)
@@ -90,6 +105,23 @@ def test_a_corrected_batch_starts_its_day_again(settings: Settings, arrive: Call
     assert before.run_key != after.run_key
 
 
+def test_what_waits_in_the_inbox_is_asked_for_again_a_while_after_its_run_failed(
+    settings: Settings, arrive: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sensor, instance = news.arrivals("ingest"), dg.DagsterInstance.ephemeral()
+    arrive(FIRST)
+    [first] = tick(sensor, settings, instance=instance).run_requests
+    instance.create_run_for_job(JOB, status=dg.DagsterRunStatus.FAILURE, tags=first.tags)
+
+    [soon] = tick(sensor, settings, instance=instance).run_requests
+    monkeypatch.setattr(news, "AGAIN_AFTER", timedelta(0))
+    [later] = tick(sensor, settings, instance=instance).run_requests
+    instance.create_run_for_job(JOB, status=dg.DagsterRunStatus.STARTED, tags=later.tags)
+    [while_it_runs] = tick(sensor, settings, instance=instance).run_requests
+
+    assert soon.run_key == first.run_key != later.run_key == while_it_runs.run_key
+
+
 def test_enough_newly_labelled_events_ask_for_one_new_candidate(settings: Settings, lake: Lake) -> None:
     sensor, run_keys = news.new_labels(SPEC), []
     manifest = json.dumps({"cutoff_us": start_us(FIRST + timedelta(days=1)) - 1})
@@ -106,6 +138,9 @@ def test_enough_newly_labelled_events_ask_for_one_new_candidate(settings: Settin
     [third], [fourth] = run_keys[2:]
     assert run_keys[:2] == [[], []]
     assert third != fourth  # 20 and 30 of 15: what failed with the first 15 is tried again with the next
+    instance = dg.DagsterInstance.ephemeral()
+    instance.create_run_for_job(JOB, status=dg.DagsterRunStatus.STARTED, tags={SENSOR_NAME_TAG: sensor.name})
+    assert not tick(sensor, settings, instance=instance).run_requests
 
 
 def test_a_detector_without_a_training_set_waits_for_its_first(settings: Settings) -> None:

@@ -5,13 +5,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from feature_repo.lake import Lake
 from orchestration.approvals import Approvals
-from orchestration.scoring import _scored, _write, score_file
+from orchestration.scoring import _scored, _write, score_file, with_features
 from orchestration.settings import Settings
 from serving.cuts import Cut
 from serving.release import seal_release
 from tests.serving.trust.conftest import make_run
-from training.policy import Action, LabelPolicy, Policy
+from tests.training.conftest import text_spec
+from training.detector import DetectorSpec
+from training.policy import Action, LabelPolicy, Policy, Promise
 
 SPAM = LabelPolicy(definition="bulk messages", action=Action.HOLD, uncertain=Action.WARN)
 
@@ -30,6 +33,17 @@ def test_a_file_is_decided_as_the_service_would_by_segment_and_in_the_band_of_un
 
     assert found["action"].to_pylist() == ["hold", "allow", "warn"]
     assert found["flagged"].to_pylist() == [["spam"], [], []]
+
+
+def test_the_segment_of_a_promise_is_computed_also_where_no_network_reads_it(tmp_path: Path) -> None:
+    base = text_spec().model_dump()
+    spec = DetectorSpec.model_validate(base | {"slices": ["plan"], "promises": {"fraud_spam": Promise(per="plan")}})
+    event = pa.table({"event_id": ["e"], "event_us": [1], "account_id": ["a"], "text": ["garden"]})
+
+    [row] = with_features(Lake(tmp_path), spec, event)
+
+    assert row["text"] == "garden"
+    assert "plan" in row
 
 
 def test_a_file_without_rows_is_written_without_rows(tmp_path: Path) -> None:

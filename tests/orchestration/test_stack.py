@@ -108,6 +108,33 @@ def test_a_taken_port_ends_the_command_with_the_flag_to_use(
     assert f"port {ports.mlflow} for mlflow is taken; choose another with --mlflow-port" in capsys.readouterr().out
 
 
+def test_a_second_one_is_refused_and_leaves_the_configuration_of_the_first(
+    tmp_path: Path, ports: stack.Ports, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MEWS_HOME", str(tmp_path))
+    (tmp_path / "dagster").mkdir()
+    (tmp_path / "dagster" / "dagster.yaml").write_text("the first's")
+    with supervise([], home=tmp_path):
+        code = stack.up("team", ports)
+
+    assert code == 1
+    assert "is held by" in capsys.readouterr().out
+    assert (tmp_path / "dagster" / "dagster.yaml").read_text() == "the first's"
+
+
+def test_what_dagster_cannot_keep_its_tables_in_ends_the_command_with_its_last_words(
+    tmp_path: Path, ports: stack.Ports, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MEWS_HOME", str(tmp_path))
+    monkeypatch.setenv("MEWS_DAGSTER_DB", "no address")
+
+    code = stack.up("team", ports)
+
+    assert code == 1
+    assert "Dagster could not make its tables: " in (told := capsys.readouterr().out)
+    assert "Traceback" not in told
+
+
 def test_every_port_has_the_flag_that_a_taken_one_tells_of(tmp_path: Path) -> None:
     options = inspect.signature(cli.up).parameters
 

@@ -1,6 +1,7 @@
 """What a run says in the terminal that started it."""
 
 import json
+import os
 
 import dagster as dg
 import pytest
@@ -28,12 +29,17 @@ def broken() -> None:
     raise ValueError("no")
 
 
-def said(capfd: pytest.CaptureFixture[str], *, is_shown: bool) -> str:
-    """What a run of all of it says on stderr; stdout is for results."""
+def run(*, is_shown: bool) -> dg.ExecuteInProcessResult:
+    """A run of all of it."""
     definitions = dg.Definitions([fitted, broken], asset_checks=[refuses], loggers={"terminal": terminal})
     config = {"loggers": {"terminal": {"config": {"is_shown": is_shown}}}}
     job = definitions.resolve_implicit_global_asset_job_def()
-    job.execute_in_process(run_config=config, raise_on_error=False)
+    return job.execute_in_process(run_config=config, raise_on_error=False)
+
+
+def said(capfd: pytest.CaptureFixture[str], *, is_shown: bool) -> str:
+    """What it says on stderr; stdout is for results."""
+    run(is_shown=is_shown)
     captured = capfd.readouterr()
     assert captured.out == ""
     return captured.err
@@ -49,3 +55,17 @@ def test_each_stage_has_a_line_and_values_have_none(capfd: pytest.CaptureFixture
 
 def test_a_quiet_run_says_nothing(capfd: pytest.CaptureFixture[str]) -> None:
     assert said(capfd, is_shown=False) == ""
+
+
+def test_a_run_goes_on_when_its_terminal_is_gone() -> None:
+    stderr, full = os.dup(2), os.open("/dev/full", os.O_WRONLY)
+    os.dup2(full, 2)
+    try:
+        done = run(is_shown=True)
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
+        os.close(full)
+
+    assert [event.step_key for event in done.get_step_success_events()] == ["fitted", "fitted_refuses"]
+    assert [event.step_key for event in done.all_events if event.is_step_failure] == ["broken"]

@@ -1,6 +1,7 @@
 """A registered candidate is found, loaded and tried with MLflow alone, and answers as the bundle does."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -91,6 +92,27 @@ def test_registering_again_after_a_kill_keeps_the_version(
     assert again == version
     assert len(client.search_model_versions("name = 'content'")) == 1
     assert json.loads((run_dir / "result.json").read_bytes())["mlflow_version"] == version.mlflow_version
+
+
+def test_a_bundle_that_is_judged_again_keeps_its_version_and_shows_the_new_verdict(
+    run_dir: Path, version: RegisteredVersion, client: "mlflow.MlflowClient"
+) -> None:
+    again = run_dir.with_name("run-2")
+    shutil.copytree(run_dir, again)
+    verdict = json.loads((again / "verdict.json").read_text())
+    (again / "verdict.json").write_text(json.dumps(verdict | {"passed": False, "reason": "a suite fell"}))
+    (again / "card.md").write_text("# content: failed the gate")
+
+    judged = register(again)
+
+    shown = client.get_model_version(version.mlflow_model, version.mlflow_version)
+    assert judged == version
+    assert (shown.tags["verdict"], shown.tags["reason"]) == ("failed", "a suite fell")
+    assert shown.description.startswith("# content: failed the gate")
+    run = client.get_run(version.mlflow_run_id)
+    assert run.data.tags["verdict"] == "failed"
+    assert mlflow.artifacts.load_text(f"{run.info.artifact_uri}/card.md") == "# content: failed the gate"
+    register(run_dir)
 
 
 def test_without_a_tracking_uri_nothing_is_written(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
