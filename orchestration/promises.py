@@ -34,9 +34,9 @@ def recheck(desk: Approvals, detector: str) -> list[Watch]:
     found = list(_watched(desk, release))
     expires = read_policy(find(desk.settings.policies, now.policy)).when_promise_breaks == "expire"
     said = [e.body for e in desk.ledger.entries() if _is_about(e.kind, e.body, release)]
-    known = {(body["label"], body["segment"], body["expires"]) for body in said}
+    known = {(body["label"], body["segment"], body["kind"], body["expires"]) for body in said}
     for one in found:
-        if one.is_broken and (one.label, one.segment, expires) not in known:
+        if one.is_broken and (one.label, one.segment, one.kind, expires) not in known:
             desk.ledger.append("promise_broken", _entry(release, one, expires=expires))
     return found
 

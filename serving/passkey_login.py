@@ -2,7 +2,6 @@
 
 import hmac
 import json
-import os
 import secrets
 import time
 from contextlib import suppress
@@ -15,10 +14,10 @@ from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from securesystemslib.exceptions import UnverifiedSignatureError
 
-from serving.durable import replace_file
 from serving.keys import public_key
 from serving.passkeys import PREFIX, Passkey, challenge_of, from_base64url, signature_of, to_base64url
 from serving.people import Person
+from serving.vault import key_in
 
 SESSION_S = 3600
 _CHALLENGE_S = 300
@@ -97,18 +96,7 @@ class Logins:
 
     @cached_property
     def _secret(self) -> bytes:
-        """Made by whoever comes first."""
-        path = self._home / "keys" / "logins.key"
-        path.parent.mkdir(exist_ok=True)
-        partial = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-        replace_file(partial, secrets.token_bytes(32), mode=0o600)
-        try:
-            os.link(partial, path)
-        except FileExistsError:
-            pass
-        finally:
-            partial.unlink()
-        return path.read_bytes()
+        return key_in(self._home / "keys" / "logins.key")
 
 
 def credential_of(person: Person) -> str | None:

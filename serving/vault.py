@@ -30,9 +30,8 @@ class Vault:
     """
 
     def __init__(self, keys: Path) -> None:
-        keys.mkdir(parents=True, exist_ok=True)
-        self._texts_key = urlsafe_b64decode(_key(keys / "texts.key"))
-        self._digest_key = _key(keys / "ids.key")
+        self._texts_key = urlsafe_b64decode(key_in(keys / "texts.key"))
+        self._digest_key = key_in(keys / "ids.key")
         self._begin()
 
     def _begin(self) -> None:
@@ -72,9 +71,13 @@ def _cipher(key: bytes, salt: bytes) -> AESGCM:
     return AESGCM(hashlib.blake2b(key=key, salt=salt, digest_size=32, person=b"mews texts").digest())
 
 
-def _key(path: Path) -> bytes:
-    """A key as it lies in its file; whoever comes first makes it, under a lock, and there is never a second copy."""
+def key_in(path: Path) -> bytes:
+    """A key as it lies in its file; whoever comes first makes it, under a lock, and there is never a second copy.
+
+    Raises ValueError where the file holds no key.
+    """
     if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
         with (path.parent / ".lock").open("w") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             if not path.exists():

@@ -22,10 +22,12 @@ def retention() -> dg.AssetsDefinition:
 
         from orchestration.detectors import read_detectors
         from orchestration.retention import enforce
+        from serving.ledger import Ledger
         from serving.release import read_policy, sealed_bundles
 
         detectors = read_detectors(settings.defs).values()
-        sealed = [read_policy(bundle) for bundle in sealed_bundles(settings.policies)]
+        entries = Ledger(settings.ledger).entries()
+        sealed = [read_policy(bundle) for bundle in sealed_bundles(settings.policies, entries)]
         today = datetime.now(UTC).date()
         gone = enforce(settings.lake, settings.decisions, detectors, today=today, sealed=sealed)
         return dg.MaterializeResult(metadata={"removed": gone})
