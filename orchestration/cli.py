@@ -40,6 +40,16 @@ PROFILE = Annotated[
     typer.Option(help="embedded: SQLite, no servers; team: PostgreSQL and Redis.", envvar="MEWS_PROFILE"),
 ]
 DETECTOR = Annotated[str, typer.Argument(help="Name of a detector: a folder under orchestration/defs/.")]
+_WIRED = ("up", "demo")  # which take a profile as an option, and wire what they start
+
+
+@app.callback()
+def _wire(context: typer.Context) -> None:
+    if os.environ.get("MEWS_PROFILE") == "team" and context.invoked_subcommand not in _WIRED:
+        from orchestration.stack import WIRING, read_env_files
+
+        unset = {name: value for name, value in read_env_files(WIRING["team"]).items() if not os.environ.get(name)}
+        os.environ.update(unset)
 
 
 @app.command()

@@ -5,17 +5,18 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 from functools import cache
 from shutil import copyfile
+from typing import get_args
 
 import dagster as dg
 
 from orchestration.approvals import who
 from orchestration.detectors import read_detectors
 from orchestration.interrupted_runs import PROCESS, close_runs, is_dead, this_process
-from orchestration.settings import Settings
+from orchestration.settings import Profile, Settings
 
 STAGES = ("training_set", "candidate", "release", "deployment")
 _RANGE_START, _RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
@@ -39,11 +40,15 @@ class RunResult:
 
 @contextmanager
 def open_instance(settings: Settings) -> Iterator[dg.DagsterInstance]:
-    """The instance below `settings.home`, made on first use."""
+    """The instance below `settings.home`, made on first use; raises ValueError for the home of another profile."""
     settings.dagster_home.mkdir(parents=True, exist_ok=True)
     config = settings.dagster_home / "dagster.yaml"
     if not config.exists():
         copyfile(settings.dagster_yaml, config)
+    for other in get_args(Profile):
+        theirs = replace(settings, profile=other).dagster_yaml
+        if other != settings.profile and config.read_bytes() == theirs.read_bytes():
+            raise ValueError(f"MEWS_PROFILE is {settings.profile!r}; {config} was made for {other!r}")
     with dg.DagsterInstance.from_config(str(settings.dagster_home)) as instance:
         yield instance
 
