@@ -19,6 +19,7 @@ from training.detector import DetectorSpec
 from training.policy import Policy
 
 Event = Mapping[str, Any]
+_NO_NUMBER = "the detector answered no number"
 LONG = 1000  # characters, which are about the 256 pieces of one window
 
 
@@ -123,7 +124,7 @@ class Live:
         found = zip(rows, features, self._by_label(probabilities), ended, strict=True)
         return [
             Glanced(
-                Assessment(at_us, known, scores, ended_early=end, timing=timing),
+                Assessment(at_us, known, scores, _why_not(scores), ended_early=end, timing=timing),
                 row=row if end is False else None,
             )
             for row, known, scores, end in found
@@ -137,7 +138,12 @@ class Live:
         scores = self._by_label(self.scorer.whole.score([one.row for one in glanced if one.row is not None]))
         scored_ns = time.time_ns()
         return [
-            replace(one.assessment, scores=by_label, timing=_until(scored_ns, one.assessment.timing, len(glanced)))
+            replace(
+                one.assessment,
+                scores=by_label,
+                why_not=_why_not(by_label),
+                timing=_until(scored_ns, one.assessment.timing, len(glanced)),
+            )
             for one, by_label in zip(glanced, scores, strict=True)
         ]
 
@@ -160,12 +166,15 @@ class Live:
         """Where each label's band begins that people look at."""
         return {label: cut.review_from for label, cut in self.cuts.items()}
 
-    def score(self, rows: Sequence[Event]) -> list[dict[str, float]]:
-        """Probabilities by label of rows that hold the event's columns and the features."""
+    def score(self, rows: Sequence[Event]) -> list[dict[str, float] | None]:
+        """Probabilities by label of rows with the event's columns and the features; None where one is no number."""
         return self._by_label(self.scorer.judge(rows)[0])
 
-    def _by_label(self, probabilities: np.ndarray) -> list[dict[str, float]]:
-        return [dict(zip(self.spec.labels, row, strict=True)) for row in probabilities.tolist()]
+    def _by_label(self, probabilities: np.ndarray) -> list[dict[str, float] | None]:
+        """What is no number would be below every threshold: it must count as no answer."""
+        is_number = np.isfinite(probabilities).all(axis=1).tolist()
+        found = zip(probabilities.tolist(), is_number, strict=True)
+        return [dict(zip(self.spec.labels, row, strict=True)) if is_one else None for row, is_one in found]
 
     def _features(self, events: Sequence[Event], at_us: int) -> list[Features]:
         inputs = self.inputs
@@ -173,6 +182,10 @@ class Live:
             return [Features()] * len(events)
         rows = self.reader.read(events, [_moment(event, at_us) for event in events], table=self.spec.events)
         return [_used(row, inputs) for row in rows]
+
+
+def _why_not(scores: dict[str, float] | None) -> str:
+    return "" if scores is not None else _NO_NUMBER
 
 
 def _until(scored_ns: int, timing: Timing | None, num_events: int) -> Timing | None:
