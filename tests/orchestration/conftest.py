@@ -9,6 +9,7 @@ import pyarrow as pa
 import pytest
 
 from feature_repo.lake import DAY_US, Lake, start_us
+from serving.vault import Vault
 
 FIRST = date(2026, 1, 1)
 
@@ -50,6 +51,11 @@ def labels(day: date, *, label: str = "fraud", num_rows: int = 10) -> pa.Table:
 @pytest.fixture
 def lake(tmp_path: Path) -> Lake:
     return Lake(tmp_path / "lake", memory_limit="1GB")
+
+
+@pytest.fixture
+def vault(tmp_path: Path) -> Vault:
+    return Vault(tmp_path / "keys")
 
 
 @pytest.fixture

@@ -1,9 +1,7 @@
 """What comes through the door keeps the lake's contract; what does not is named by row and reason, never by value."""
 
-import json
 import os
 from collections import Counter
-from datetime import date
 from pathlib import Path
 
 import pyarrow as pa
@@ -14,55 +12,12 @@ from pydantic import ValidationError
 from feature_repo.lake import DAY_US, Lake, start_us
 from orchestration.importing import import_events, load_mapping
 from orchestration.mapping import Mapping
-from orchestration.validation import validate_batches
 from serving.privacy import pseudonym
 from serving.vault import Vault
+from tests.orchestration.imports import GOOD, TEXTS, inbox, jsonl
 
 MAPPINGS = sorted((Path(__file__).parents[2] / "orchestration" / "mappings").glob("*.yaml"))
 DATA = Path(os.environ.get("MEWS_DATA", Path(__file__).parents[2].parent / "shared" / "data"))
-
-TEXTS = Mapping.model_validate(
-    {
-        "name": "texts",
-        "table": "requests",
-        "event_id": "id",
-        "time": {"column": "at"},
-        "columns": {
-            "kind": {"column": "kind", "default": "prompt", "values": {"chat": "message"}},
-            "text": "text",
-            "num_tokens": "tokens",
-            "account_id": {"column": "user", "is_hashed": True},
-        },
-        "labels": {"toxic": "bad", "fraud_spam": {"column": "spam", "values": {"spam": 1, "ham": 0, "unsure": None}}},
-        "labels_known_after_days": 2,
-    }
-)
-GOOD = {
-    "id": "x1",
-    "at": "2026-03-01T12:00:00",
-    "kind": None,
-    "text": "hello",
-    "tokens": "2",
-    "user": "ann@mail.example",
-    "bad": "1",
-    "spam": "ham",
-}
-
-
-@pytest.fixture
-def lake(tmp_path: Path) -> Lake:
-    return Lake(tmp_path / "lake", memory_limit="1GB")
-
-
-@pytest.fixture
-def vault(tmp_path: Path) -> Vault:
-    return Vault(tmp_path / "keys")
-
-
-def jsonl(folder: Path, *rows: dict[str, str | None], name: str = "rows.jsonl") -> Path:
-    file = folder / name
-    file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    return file
 
 
 def csv(folder: Path, *rows: dict[str, str | None]) -> Path:
@@ -76,11 +31,6 @@ def parquet(folder: Path, *rows: dict[str, str | None]) -> Path:
     file = folder / "rows.parquet"
     pq.write_table(pa.Table.from_pylist(list(rows)), file)
     return file
-
-
-def inbox(lake: Lake, table: str = "requests") -> list[dict[str, object]]:
-    with lake.connect() as connection:
-        return connection.sql(f"{lake.select('inbox', table)} ORDER BY ALL").to_arrow_table().to_pylist()
 
 
 @pytest.mark.parametrize("write", [csv, jsonl, parquet])
@@ -187,88 +137,6 @@ def test_an_event_arrives_after_it_happened_and_before_now(lake: Lake, vault: Va
         (2, "arrived_us", "before the event"),
         (3, "arrived_us", "in the future"),
     ]
-
-
-def test_importing_again_changes_nothing(lake: Lake, vault: Vault, tmp_path: Path) -> None:
-    source = jsonl(tmp_path, GOOD, {**GOOD, "id": "x2", "at": "2026-03-02"})
-    import_events(lake, source, TEXTS, vault=vault)
-    before = {file: file.stat().st_mtime_ns for file in lake.root.rglob("*.parquet")}
-
-    report = import_events(lake, source, TEXTS, vault=vault)
-
-    assert (report.num_files_written, report.num_files_unchanged) == (0, 4)
-    assert {file: file.stat().st_mtime_ns for file in lake.root.rglob("*.parquet")} == before
-
-
-def test_files_of_one_name_in_two_folders_are_two_sources(lake: Lake, vault: Vault, tmp_path: Path) -> None:
-    (tmp_path / "eu").mkdir()
-    (tmp_path / "us").mkdir()
-
-    import_events(lake, jsonl(tmp_path / "eu", GOOD), TEXTS, vault=vault)
-    import_events(lake, jsonl(tmp_path / "us", {**GOOD, "id": "x2"}), TEXTS, vault=vault)
-
-    assert {row["event_id"] for row in inbox(lake)} == {"x1", "x2"}
-
-
-def test_importing_again_what_was_accepted_meanwhile_changes_nothing(lake: Lake, vault: Vault, tmp_path: Path) -> None:
-    source = jsonl(tmp_path, GOOD)
-    import_events(lake, source, TEXTS, vault=vault)
-    (lake.root / "inbox").rename(lake.root / "events")
-
-    report = import_events(lake, source, TEXTS, vault=vault)
-
-    assert report.num_files_written == 0
-    assert not (lake.root / "inbox").exists()
-
-
-def test_a_corrected_source_replaces_what_it_brought_before(lake: Lake, vault: Vault, tmp_path: Path) -> None:
-    import_events(lake, jsonl(tmp_path, GOOD), TEXTS, vault=vault)
-
-    report = import_events(lake, jsonl(tmp_path, {**GOOD, "text": "hello again"}), TEXTS, vault=vault)
-
-    assert report.num_files_written == 1
-    assert [row["text"] for row in inbox(lake)] == ["hello again"]
-
-
-def test_a_source_that_lost_days_leaves_them_by_default_and_names_them(
-    lake: Lake, vault: Vault, tmp_path: Path
-) -> None:
-    import_events(lake, jsonl(tmp_path, GOOD, {**GOOD, "id": "x2", "at": "2026-03-02"}), TEXTS, vault=vault)
-    (lake.root / "inbox").rename(lake.root / "events")
-
-    report = import_events(lake, jsonl(tmp_path, GOOD), TEXTS, vault=vault)
-
-    assert report.days_left == [("requests", date(2026, 3, 2)), ("labels", date(2026, 3, 4))]
-    assert (report.num_days_left, report.num_days_withdrawn) == (2, 0)
-    assert lake.days("events", "requests") == [date(2026, 3, 1), date(2026, 3, 2)]
-
-
-def test_a_replaced_source_withdraws_what_moved_to_another_day(lake: Lake, vault: Vault, tmp_path: Path) -> None:
-    days = [date(2026, 3, 1), date(2026, 3, 2)]
-    import_events(lake, jsonl(tmp_path, GOOD, {**GOOD, "id": "x2", "at": "2026-03-02"}), TEXTS, vault=vault)
-    assert all(report.passed for report in validate_batches(lake, "requests", days))
-    later = Mapping.model_validate({**TEXTS.model_dump(), "labels_known_after_days": 30})
-    moved = jsonl(tmp_path, GOOD, {**GOOD, "id": "x2"})
-
-    report = import_events(lake, moved, later, vault=vault, replace=True)
-
-    assert (report.num_days_left, report.num_days_withdrawn) == (0, 3)
-    assert validate_batches(lake, "requests", days[:1])[0].passed
-    assert lake.days("events", "requests") == days[:1]
-    assert lake.days("inbox", "labels") == [date(2026, 3, 31)]
-
-
-def test_going_back_to_what_was_accepted_replaces_the_correction_that_waits(
-    lake: Lake, vault: Vault, tmp_path: Path
-) -> None:
-    import_events(lake, jsonl(tmp_path, GOOD), TEXTS, vault=vault)
-    (lake.root / "inbox").rename(lake.root / "events")
-    import_events(lake, jsonl(tmp_path, {**GOOD, "text": "hello again"}), TEXTS, vault=vault)
-
-    report = import_events(lake, jsonl(tmp_path, GOOD), TEXTS, vault=vault)
-
-    assert report.num_files_written == 1
-    assert [row["text"] for row in inbox(lake)] == ["hello"]
 
 
 def test_a_folder_is_imported_file_by_file(lake: Lake, vault: Vault, tmp_path: Path) -> None:
