@@ -34,9 +34,21 @@ def _in_sqlite(path: Path, keys: Sequence[bytes]) -> int:
 
 
 def _in_redis(connection: str, keys: Mapping[str, Sequence[str]], project: str) -> int:
-    from feature_repo.states_redis import connect, names_of
+    """Every name under which something of an entity is kept is its serialized key and the project, or ends with it."""
+    from feature_repo.states_redis import connect
 
-    names = [name for entity, of_entity in keys.items() for key in of_entity for name in names_of(entity, key, project)]
+    serialized = {
+        entity_key_prefix(name) + entity_key_suffix(key) + project.encode()
+        for name, of_name in keys.items()
+        for key in of_name
+    }
     with connect(connection, deadline_s=_PATIENCE_S) as client:
-        batches = [names[start : start + _BATCH] for start in range(0, len(names), _BATCH)]
+        mine = [name for name in client.scan_iter(count=10_000) if _owner(name) in serialized]
+        batches = [mine[start : start + _BATCH] for start in range(0, len(mine), _BATCH)]
         return sum(int(client.delete(*batch)) for batch in batches)
+
+
+def _owner(name: bytes) -> bytes:
+    """Whose a name is: `KIND:WHICH:{KEY}`, or the key itself."""
+    _, is_of, key = name.partition(b":{")
+    return key[:-1] if is_of else name

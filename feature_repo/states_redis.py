@@ -145,12 +145,6 @@ class RedisStates:
         return _facts_name(slot.view, self._key(VIEWS[slot.view].entity, slot.key))
 
 
-def names_of(entity: str, key: str, project: str) -> list[bytes]:
-    """Every name under which something of an entity is kept."""
-    name = _prefix(entity) + layout.entity_key_suffix(key) + project.encode()
-    return [name, *(_facts_name(view.name, name) for view in VIEWS.values() if view.entity == entity)]
-
-
 def _facts_name(view: str, name: bytes) -> bytes:
     return b"facts:%b:{%b}" % (view.encode(), name)
 

@@ -52,7 +52,7 @@ def up(profile: Profile, ports: Ports) -> int:
         table = processes(home, profile=profile, ports=ports)
         run(table, home=home, console=console, prepare=lambda: create_tables(table[0].env))
     except (AlreadyRunning, PortTaken, NoTables) as error:
-        console.print(str(error), style="red", markup=False)
+        console.print(str(error), style="red", markup=False, soft_wrap=True)
         return 1
     return 0
 

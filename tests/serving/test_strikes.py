@@ -148,7 +148,7 @@ def test_an_account_that_is_forgotten_has_no_strikes(store: StrikeStore, redis: 
     strikes = Strikes(store)
     add(strikes, against("ann"), against("bob"))
 
-    forget_online(tmp_path, "account_id", ["ann"], redis=redis)
+    forget_online(tmp_path, {"account_id": ["ann"]}, redis=redis)
 
     assert (count(strikes), count(strikes, account="bob")) == (0, 1)
 

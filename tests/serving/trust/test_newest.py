@@ -6,6 +6,7 @@ import pytest
 
 from serving.admin import Home
 from serving.bundle import MANIFEST
+from serving.passkey_login import Logins
 from serving.release import newest, record_sealed, sealed_bundles
 from serving.sealed_files import BundleAltered
 from tests.serving.trust.conftest import Office
@@ -31,7 +32,7 @@ def test_what_is_no_bundle_hides_no_other(office: Office, caplog: pytest.LogCapt
     (altered.path / MANIFEST).write_bytes(altered.manifest + b" ")
 
     assert sealed_bundles(office.shelves.releases, office.ledger.entries()) == [sound]
-    assert Home(office.root, office.ledger).bundles() == [sound]
+    assert Home(office.root, office.ledger, Logins(office.root)).bundles() == [sound]
     assert altered.digest in caplog.text
     with pytest.raises(BundleAltered):
         newest(office.shelves.releases, "payment_fraud", office.ledger.entries())
