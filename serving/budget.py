@@ -13,26 +13,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import NamedTuple
 
+from serving.decide import Left, Limit
 from serving.decision_log import needs_room
 
 _COUNT = struct.Struct("<q")
-
-
-class Limit(NamedTuple):
-    """How many actions harder than `log` somebody allows in a day; `name` is what they are counted under."""
-
-    name: str
-    whose: str
-    most: int
-
-
-class Left(NamedTuple):
-    """What remains today of the limit that has the least room."""
-
-    actions: int
-    limit: Limit
 
 
 class Budget:

@@ -2,11 +2,26 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
-from serving.budget import Left
 from training.policy import Action, Policy
 
 NOTHING: Mapping[str, float | None] = {}
+
+
+class Limit(NamedTuple):
+    """How many actions harder than `log` somebody allows in a day; `name` is what they are counted under."""
+
+    name: str
+    whose: str
+    most: int
+
+
+class Left(NamedTuple):
+    """What remains today of the limit that has the least room."""
+
+    actions: int
+    limit: Limit
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,9 @@ from typing import Any, Self
 
 from pydantic import model_validator
 
-from serving.budget import Limit
 from serving.bundle import Bundle, read, seal
 from serving.cuts import Cut, Move
-from serving.decide import Decision, decide
+from serving.decide import Decision, Limit, decide
 from serving.live import Live
 from serving.record import Record
 from training.policy import Action, Contract, Policy

@@ -11,8 +11,8 @@ import numpy as np
 from feature_repo.online import FeatureRow, FeaturesUnavailable, OnlineFeatures
 from feature_repo.tables import EVENT_TABLES
 from feature_repo.view import LATE_US
-from serving.budget import Limit
 from serving.cuts import Cut
+from serving.decide import Limit
 from serving.record import Features, PolicyRef
 from training.cascade import Cascade
 from training.detector import DetectorSpec

@@ -4,8 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from serving.budget import Left
-from serving.decide import Decision, decide, decide_degraded
+from serving.decide import Decision, Left, decide, decide_degraded
 from serving.live import Live
 from serving.record import Record
 from serving.vault import Vault

@@ -2,13 +2,15 @@ import subprocess
 import sys
 from pathlib import Path
 
-from serving.budget import Budget, Left, Limit
+from serving.budget import Budget
+from serving.decide import Left, Limit
 
 DAY_US = 86_400_000_000
 WORKER = """
 import sys
 from pathlib import Path
-from serving.budget import Budget, Limit
+from serving.budget import Budget
+from serving.decide import Limit
 
 budget, limits = Budget(Path(sys.argv[1])), [Limit("content", "policy", 1000)]
 print(sum(budget.take(limits, 5).actions > 0 for _ in range(400)))

@@ -1,8 +1,7 @@
 import pytest
 
-from serving.budget import Left, Limit
 from serving.cuts import Cut
-from serving.decide import decide, decide_degraded
+from serving.decide import Left, Limit, decide, decide_degraded
 from training.policy import Action, LabelPolicy, Policy, Step
 
 POLICY = Policy(
